@@ -1,0 +1,179 @@
+//! What a member of a group receives, and what it answers.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::{
+    LogError, Position, Record, Stored, SubscriptionDriver, TransactDriver, TransactError,
+};
+
+/// One assignment of one partition to one member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// Never used twice by a log handle.
+    pub id: u64,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: u32,
+}
+
+/// What comes next in a subscription.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Partitions to read from now on; nothing is read until it is answered.
+    Assigned(Assigned),
+    /// Records of one partition.
+    Batch(Batch),
+    /// Records of one partition that are gone.
+    Gap(Gap),
+    /// Partitions to stop reading.
+    Revoked(Revocation),
+}
+
+/// Records of one partition, in order; may be empty, when only the position advanced.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Under which lease they were read.
+    pub lease: Lease,
+    /// The records.
+    pub records: Vec<Stored>,
+    /// The position after them, past any hole.
+    pub next: Position,
+}
+
+/// What retention took before it was read: `from..to` is gone, reading goes on at `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Under which lease it was found.
+    pub lease: Lease,
+    /// The first position that is gone.
+    pub from: Position,
+    /// The first position that can be read.
+    pub to: Position,
+}
+
+/// One newly assigned partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Its lease.
+    pub lease: Lease,
+    /// Where the group stands; `None` before its first commit, which reads from the start.
+    pub committed: Option<Position>,
+}
+
+/// Newly assigned partitions, to be answered with start positions.
+/// Dropping it unanswered means [`Assigned::resume`].
+#[derive(Debug)]
+pub struct Assigned {
+    /// The partitions.
+    pub partitions: Vec<Assignment>,
+    answer: Option<oneshot::Sender<Vec<Option<Position>>>>,
+}
+
+impl Assigned {
+    /// For implementations: the message, and where its answer arrives: for each partition the
+    /// position to start at, `None` for the committed one. A closed channel means all `None`.
+    pub fn new(partitions: Vec<Assignment>) -> (Self, oneshot::Receiver<Vec<Option<Position>>>) {
+        let (tx, rx) = oneshot::channel();
+        (Self { partitions, answer: Some(tx) }, rx)
+    }
+
+    /// Starts each partition at its committed position.
+    pub fn resume(self) {}
+
+    /// Starts each partition, in the order of `partitions`, at the position given (`None`: committed).
+    /// A position below the log's start is moved up to it without a gap, unless it is the
+    /// committed one or above.
+    pub fn start_at(mut self, positions: Vec<Option<Position>>) {
+        if let Some(answer) = self.answer.take() {
+            let _ = answer.send(positions); // a receiver that is gone has already lost the lease
+        }
+    }
+}
+
+/// Partitions to stop reading.
+#[derive(Debug)]
+pub struct Revocation {
+    /// Whose leases end.
+    pub leases: Vec<Lease>,
+    /// Already fenced: a commit under these leases fails. Otherwise commits are still taken
+    /// until the acknowledgement, or the deadline.
+    pub lost: bool,
+    ack: Option<oneshot::Sender<()>>,
+}
+
+impl Revocation {
+    /// For implementations: the message, and where its acknowledgement arrives. A channel closed
+    /// without a message is an acknowledgement too.
+    pub fn new(leases: Vec<Lease>, lost: bool) -> (Self, oneshot::Receiver<()>) {
+        let (tx, rx) = oneshot::channel();
+        (Self { leases, lost, ack: Some(tx) }, rx)
+    }
+
+    /// Says that this member is done with the partitions.
+    pub fn acknowledge(mut self) {
+        if let Some(ack) = self.ack.take() {
+            let _ = ack.send(()); // nobody waits any longer: the deadline passed
+        }
+    }
+}
+
+/// Membership in a group.
+pub struct Subscription(Box<dyn SubscriptionDriver>);
+
+impl Subscription {
+    pub(crate) fn new(driver: Box<dyn SubscriptionDriver>) -> Self {
+        Self(driver)
+    }
+
+    /// Waits for what comes next. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Delivery, LogError> {
+        self.0.next().await
+    }
+
+    /// Commits positions, each under its lease, all or none.
+    pub async fn commit(&mut self, positions: &[(Lease, Position)]) -> Result<(), LogError> {
+        self.0.commit(positions).await
+    }
+
+    /// Turns this into a [`Transactor`]. The id names the producer on Kafka; a later one with
+    /// the same id fences the earlier.
+    pub async fn into_transactional(
+        self,
+        transactional_id: impl Into<Arc<str>>,
+    ) -> Result<Transactor, LogError> {
+        self.0.into_transactional(transactional_id.into()).await.map(Transactor)
+    }
+
+    /// Leaves the group in good order. Dropping instead leaves it as a crash would.
+    pub async fn close(self) -> Result<(), LogError> {
+        self.0.close().await
+    }
+}
+
+/// Membership in a group together with a producer, so that what is read and what is written
+/// move as one.
+pub struct Transactor(Box<dyn TransactDriver>);
+
+impl Transactor {
+    /// Waits for what comes next. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Delivery, LogError> {
+        self.0.next().await
+    }
+
+    /// Appends `outputs` (topic and record) and commits `positions`, atomically and durably.
+    pub async fn commit(
+        &mut self,
+        outputs: Vec<(Arc<str>, Record)>,
+        positions: &[(Lease, Position)],
+    ) -> Result<(), TransactError> {
+        self.0.commit(outputs, positions).await
+    }
+
+    /// Leaves the group in good order.
+    pub async fn close(self) -> Result<(), LogError> {
+        self.0.close().await
+    }
+}

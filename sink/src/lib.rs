@@ -1,0 +1,3 @@
+//! The sink and the query: what persists events and rollups, and what reads them back.
+
+pub mod store;
