@@ -131,8 +131,8 @@ pub trait StoreDriver: Send + Sync + 'static {
     async fn locate(&self, identities: &[Identity]) -> Result<Vec<Option<Origin>>, StoreError>;
     /// Rollup rows as they are, to go on folding from.
     async fn rollup_rows(&self, keys: &[RollupKey]) -> Result<Vec<Option<RollupRow>>, StoreError>;
-    /// Writes a flush; durable when it answers.
-    async fn write(&self, flush: Flush) -> Result<(), StoreError>;
+    /// Writes a flush; durable when it answers. Shared, so that a retry costs no copy.
+    async fn write(&self, flush: Arc<Flush>) -> Result<(), StoreError>;
     /// Keeps a definition; writing it again changes nothing.
     async fn register(&self, definition: &Definition) -> Result<(), StoreError>;
 
