@@ -1,0 +1,169 @@
+//! Things that cannot work: each gets a clear answer of its own, and nothing else is lost.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{fs, process::Command, time::Duration};
+
+use e2e::{
+    process::{Site, binary},
+    producer::{ndjson, post},
+    reader,
+};
+
+/// Runs the node where it cannot start; answers exit code and what it said.
+async fn refused(site: &Site) -> (Option<i32>, String) {
+    let before = fs::read_to_string(site.dir.path().join("node.log")).unwrap_or_default().len();
+    let node = site.spawn().unwrap();
+    let log = site.dir.path().join("node.log");
+    let status = node.exited(Duration::from_secs(30)).await.unwrap();
+    let said = fs::read_to_string(log).unwrap()[before..].to_owned();
+    assert!(!said.contains("panicked"), "{said}");
+    (status.code(), said)
+}
+
+async fn post_ids(site: &Site, ids: &[&str]) -> (u16, serde_json::Value) {
+    let ids: Vec<_> = ids.iter().map(|s| (*s).to_owned()).collect();
+    post(&site.url("/v1/events"), "application/x-ndjson", ndjson(&ids)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_data_directory_in_use_is_refused_by_name_and_the_holder_goes_on() {
+    let site = Site::new("").unwrap();
+    let holder = site.start().await.unwrap();
+    let second = Site::new("").unwrap();
+    let config = format!(
+        "[http]\nlisten = \"{}\"\n[admin]\nlisten = \"{}\"\n[log]\nurl = \"file:{}\"\n\
+         [store]\nurl = \"file:./data/store\"\n",
+        second.http,
+        second.admin,
+        site.data().join("log").display()
+    );
+    fs::write(second.dir.path().join("penstock.toml"), config).unwrap();
+    let (code, said) = refused(&second).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("another process"), "{said}");
+    assert!(said.contains(&site.data().join("log").display().to_string()), "{said}");
+    assert_eq!(post_ids(&site, &["a-1"]).await.0, 202);
+    holder.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_corrupt_log_is_refused_by_name() {
+    let site = Site::new("").unwrap();
+    let node = site.start().await.unwrap();
+    post_ids(&site, &["a-1", "a-2"]).await;
+    node.stop().await.unwrap();
+    let log = site.data().join("log");
+    let marker = fs::read_dir(&log)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.is_file() && p.file_name().is_some_and(|n| n == "version"))
+        .unwrap();
+    fs::write(marker, b"garbage").unwrap();
+    let (code, said) = refused(&site).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains(&log.display().to_string()), "{said}");
+}
+
+#[tokio::test]
+async fn a_data_path_that_is_a_file_is_refused_by_name() {
+    let site = Site::new("").unwrap();
+    fs::write(site.data(), b"not a folder").unwrap();
+    let (code, said) = refused(&site).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains(&site.data().display().to_string()), "{said}");
+}
+
+#[tokio::test]
+async fn an_unknown_setting_is_refused_with_its_line_and_a_suggestion() {
+    let site = Site::new("[topics]\npartitons = 8").unwrap();
+    let (code, said) = refused(&site).await;
+    assert_ne!(code, Some(0));
+    assert!(said.contains("partitons") && said.contains("partitions"), "{said}");
+    assert!(said.contains(":10"), "no line: {said}");
+}
+
+#[tokio::test]
+async fn keys_are_refused_until_there_are_keys() {
+    let site = Site::new(
+        "[[keys]]\nname = \"a\"\nhash = \"sha256:00\"\nnamespace = \"n\"\nscopes = [\"write\"]",
+    )
+    .unwrap();
+    let (code, said) = refused(&site).await;
+    assert_ne!(code, Some(0));
+    assert!(said.contains("keys"), "{said}");
+    assert!(!said.contains("sha256:00"), "the hash must not be printed: {said}");
+}
+
+#[tokio::test]
+async fn a_public_address_without_keys_is_refused_unless_it_says_so() {
+    let site = Site::new("").unwrap();
+    let file = site.dir.path().join("penstock.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let public = config.replace(&site.http.to_string(), &format!("0.0.0.0:{}", site.http.port()));
+    fs::write(&file, &public).unwrap();
+    let (code, said) = refused(&site).await;
+    assert_ne!(code, Some(0));
+    assert!(said.contains("auth = \"none\""), "{said}");
+    fs::write(&file, public.replace("[http]\n", "[http]\nauth = \"none\"\n")).unwrap();
+    site.start().await.unwrap().stop().await.unwrap();
+}
+
+/// A real small disk: a tmpfs in a mount namespace of its own, so that no right is needed
+/// beyond the kernel's user namespaces.
+#[tokio::test]
+async fn a_full_disk_answers_503_and_loses_nothing_acknowledged() {
+    let site = Site::new("min_free_bytes = 8388608").unwrap();
+    // The setting above landed in [store]; the log needs it as well.
+    let file = site.dir.path().join("penstock.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let config = config.replace("[log]\n", "[log]\nmin_free_bytes = 8388608\n");
+    fs::write(&file, config).unwrap();
+    fs::create_dir(site.data()).unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=64m none \"$1\" && exec \"$2\" run --config \"$3\"")
+        .arg("sh")
+        .arg(site.data())
+        .arg(binary())
+        .arg(&file);
+    let node = site.spawn_command(command).unwrap();
+    node.ready(Duration::from_secs(30)).await.unwrap();
+
+    // Incompressible data until the disk is full.
+    let mut acknowledged = 0;
+    let mut refused = None;
+    for n in 0..400 {
+        let noise: String = (0..60_000).map(|_| fastrand::alphanumeric()).collect();
+        let events: Vec<_> = (0..4)
+            .map(|i| {
+                serde_json::json!({"specversion":"1.0","id":format!("d-{n}-{i}"),"source":"e2e",
+                "type":"e2e.noise","data":noise})
+            })
+            .collect();
+        let body = serde_json::to_vec(&events).unwrap();
+        let (status, answer) =
+            post(&site.url("/v1/events"), "application/cloudevents-batch+json", body)
+                .await
+                .unwrap();
+        match status {
+            202 => acknowledged += 4,
+            _ => {
+                refused = Some((status, answer));
+                break;
+            }
+        }
+    }
+    let (status, answer) = refused.expect("the disk never filled");
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer.to_string().contains("disk"), "{answer}");
+    assert!(acknowledged > 0);
+    // Reading goes on, and what the store could take is there; nothing is there twice.
+    let events = reader::all_events(&site, "type=e2e.noise").await.unwrap();
+    let ids: std::collections::BTreeSet<_> =
+        events.iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), events.len());
+    assert!(ids.len() <= acknowledged);
+    node.stop().await.unwrap();
+}
