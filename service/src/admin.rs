@@ -1,0 +1,69 @@
+//! The operators' listener: `/livez`, `/readyz` and `/metrics`.
+//!
+//! It answers from what the parts of the process last said of themselves and asks nobody, so it
+//! works while the log or the store hangs. It is the last listener to close, so that a drain can
+//! be watched.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, extract::State, response::IntoResponse, routing::get};
+use http::{HeaderValue, StatusCode, header};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    health::Health,
+    http::{HttpOptions, serve as serve_http},
+    problem::Problem,
+};
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Serves until `shutdown`.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Registry>,
+    health: Health,
+    shutdown: CancellationToken,
+) {
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz).with_state(health))
+        .route("/metrics", get(metrics_text).with_state(metrics));
+    let options = HttpOptions {
+        check_host: listener.local_addr().is_ok_and(|a| a.ip().is_loopback()),
+        drain: Duration::from_secs(1),
+        grace: Duration::ZERO,
+        max_connections: 64,
+        ..HttpOptions::default()
+    };
+    serve_http(listener, router, options, shutdown).await;
+}
+
+/// Names the parts that fail and why; reasons carry no secrets (see [`crate::health::Part`]).
+async fn readyz(State(health): State<Health>) -> impl IntoResponse {
+    let entries = |entries: Vec<(String, String)>, key: &str| -> Vec<_> {
+        entries.into_iter().map(|(part, text)| json!({ "part": part, key: text })).collect()
+    };
+    let failing = entries(health.failing(), "reason");
+    let notes = entries(health.notes(), "note");
+    let ready = failing.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "ready": ready, "failing": failing, "notes": notes }).to_string();
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
+}
+
+async fn metrics_text(State(metrics): State<Arc<Registry>>) -> Result<impl IntoResponse, Problem> {
+    let mut text = String::new();
+    encode(&mut text, &metrics).map_err(|_| {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "metrics_unreadable",
+            "Metrics unreadable",
+            "the metrics could not be written as text",
+        )
+    })?;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS))], text))
+}

@@ -1,0 +1,108 @@
+//! What every request gets, whoever answers it: an id, the Host check, a count, and an answer
+//! even if the handler panics.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use axum::{Router, extract::Request, response::IntoResponse, response::Response};
+use futures_util::FutureExt;
+use http::{HeaderValue, StatusCode, header};
+use hyper::body::Incoming;
+use tower::ServiceExt;
+
+use super::{Metrics, host, request_id};
+use crate::problem::Problem;
+
+/// The service behind every connection of a listener.
+#[derive(Clone)]
+pub(super) struct Manners {
+    pub router: Router,
+    pub check_host: bool,
+    pub metrics: Metrics,
+    /// Once set, every answer asks its client to close the connection.
+    pub closing: Arc<AtomicBool>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Manners {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.answer(request).await) })
+    }
+}
+
+impl Manners {
+    async fn answer(self, request: Request<Incoming>) -> Response {
+        let started = Instant::now();
+        let id = request_id::of(request.headers());
+        let header = HeaderValue::from_str(&id);
+        let handled = request_id::scope(id, handle(self.router, self.check_host, request));
+        let mut response = handled.await;
+        if let Ok(id) = header {
+            response.headers_mut().insert(request_id::HEADER, id);
+        }
+        if self.closing.load(Ordering::Acquire) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.metrics.answered(response.status(), started.elapsed());
+        response
+    }
+}
+
+async fn handle(router: Router, check_host: bool, request: Request<Incoming>) -> Response {
+    if check_host && let Err(problem) = host::check_host(request.uri(), request.headers()) {
+        return problem.into_response();
+    }
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    // A handler that panics leaves nothing half-changed behind: what requests share is guarded by
+    // the components themselves, and a poisoned lock is their matter.
+    match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(impossible)) => match impossible {},
+        Err(_) => {
+            let request_id = request_id::current();
+            tracing::error!(%method, path, request_id, "a request handler panicked");
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Internal error",
+                "the server made a mistake; its log has more under this request id",
+            )
+            .into_response()
+        }
+    }
+}
+
+/// Answers for paths and methods that no route has.
+pub(super) fn with_fallbacks(router: Router) -> Router {
+    router.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
+}
+
+async fn not_found() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "Not found",
+        "there is nothing at this path: see / for what is here",
+    )
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "Method not allowed",
+        "this path does not take this method: the Allow header names those it takes",
+    )
+}
