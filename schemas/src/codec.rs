@@ -1,0 +1,110 @@
+//! Between an event and the record that travels.
+
+use bytes::Bytes;
+use eventlog::Record;
+use serde::de::IgnoredAny;
+
+use crate::{
+    Data, Event, Fault, Registry, RegistryError,
+    binding::{self, Form},
+    json,
+};
+
+/// What happens to an event whose type has no schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// It is taken, its data as it came.
+    #[default]
+    Accept,
+    /// It is refused.
+    Reject,
+}
+
+/// Why a record is no event, by what the caller can do.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Nothing is known of the schema with this id: call [`Codec::refresh`] once and try again
+    /// before giving up.
+    #[error("no schema has the id {0}")]
+    UnknownSchema(u32),
+    /// No reader will make an event of it.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// Encodes and decodes events; clones share the registry.
+#[derive(Clone)]
+pub struct Codec {
+    registry: Registry,
+    unknown: Unknown,
+}
+
+impl Codec {
+    /// A codec over a registry.
+    pub fn new(registry: Registry, unknown: Unknown) -> Self {
+        Self { registry, unknown }
+    }
+
+    /// The registry it looks schemas up in.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Reads schemas up to the registry's end.
+    pub async fn refresh(&self) -> Result<(), RegistryError> {
+        self.registry.refresh().await
+    }
+
+    /// Checks an event's data against the latest schema of its type and makes its record. The
+    /// key is `subject`, or `id` without one.
+    pub fn encode(&self, event: &Event) -> Result<Record, Vec<Fault>> {
+        match self.registry.latest(&event.namespace, &event.kind) {
+            Some(schema) => {
+                let datum = schema.encode(&event.data)?;
+                Ok(binding::to_record(event, Some(datum)))
+            }
+            None if self.unknown == Unknown::Reject => {
+                let detail = "its type has no schema, and the configuration asks for one";
+                Err(vec![Fault::at("unknown_type", "type", detail)])
+            }
+            None => Ok(binding::to_record(event, None)),
+        }
+    }
+
+    /// Makes the event of a record.
+    pub fn decode(&self, record: &Record) -> Result<Event, DecodeError> {
+        let (mut event, form) = binding::from_record(record)?;
+        event.data = match (&record.value, form) {
+            (None, _) => Data::None,
+            (Some(value), Form::Bytes) => Data::Bytes(value.clone()),
+            (Some(value), Form::Json) => Data::Json(checked(value)?),
+            (Some(value), Form::Avro) => self.decode_avro(value)?,
+        };
+        Ok(event)
+    }
+
+    fn decode_avro(&self, value: &[u8]) -> Result<Data, DecodeError> {
+        let malformed =
+            || DecodeError::Malformed("the value is not Avro in Confluent framing".into());
+        let ([0, id @ ..], datum) = value.split_first_chunk::<5>().ok_or_else(malformed)? else {
+            return Err(malformed());
+        };
+        let id = u32::from_be_bytes(*id);
+        let schema = self.registry.by_id(id).ok_or(DecodeError::UnknownSchema(id))?;
+        schema.decode(datum)
+    }
+}
+
+/// Anyone may have written the record, so that it is JSON must be seen, not believed.
+fn checked(value: &Bytes) -> Result<Bytes, DecodeError> {
+    let malformed = |detail: String| DecodeError::Malformed(detail);
+    let text =
+        std::str::from_utf8(value).map_err(|_| malformed("the value is not UTF-8".into()))?;
+    serde_json::from_str::<IgnoredAny>(text)
+        .map_err(|e| malformed(format!("the value is not JSON: {e}")))?;
+    json::check_skimmed(text).map_err(|unfit| malformed(unfit.detail().into()))?;
+    Ok(value.clone())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,530 @@
+//! CloudEvents 1.0 in JSON, structured mode: reading one strictly, and writing one.
+//!
+//! One pass over the text, borrowing from it; all faults of an event are collected, so that a
+//! producer mends them at once. Not here: batches, transports, and whether data fits its schema.
+//!
+//! What is decided where CloudEvents leaves room:
+//! * an attribute that is `null` is absent; `data: null` is the JSON value null, and
+//!   `data_base64: null` is absent;
+//! * extensions may be strings, booleans and 32-bit integers, and are kept in canonical string form;
+//! * with a `datacontenttype` that is not JSON, `data` must be a string, and is that text;
+//! * `data` must be JSON that any reader can build values of: no half surrogate pairs, no numbers
+//!   beyond a double, at most 100 levels.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    Data, Event, Fault, Timestamp,
+    fault::{MAX_FAULTS, short},
+    json,
+};
+
+/// The longest attribute name, in bytes. CloudEvents asks for at most 20; a record's header has
+/// room for more.
+const MAX_ATTRIBUTE_NAME: usize = 128;
+
+/// What the door knows and the body does not say.
+pub struct Defaults<'a> {
+    /// The tenant.
+    pub namespace: &'a Arc<str>,
+    /// Now, in microseconds since the Unix epoch: for an event without `time`.
+    pub now: i64,
+    /// Names an event without `id`; `None` makes that a fault.
+    pub fill_id: Option<&'a mut dyn FnMut() -> String>,
+    /// Takes an event without `specversion` for 1.0.
+    pub fill_specversion: bool,
+}
+
+/// What was not in the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// `id`.
+    pub id: bool,
+    /// `time`.
+    pub time: bool,
+}
+
+/// Reads one event. On failure all its faults, at least one and at most 20.
+pub fn event_from_json(
+    text: &[u8],
+    defaults: &mut Defaults<'_>,
+) -> Result<(Event, Filled), Vec<Fault>> {
+    let members = match parse(text) {
+        Ok(members) => members,
+        Err(fault) => return Err(vec![fault]),
+    };
+    Check::default().event(members, defaults)
+}
+
+fn parse(text: &[u8]) -> Result<Members<'_>, Fault> {
+    let invalid = |detail: String| Fault::new("invalid_json", String::new(), detail);
+    let text = std::str::from_utf8(text)
+        .map_err(|e| invalid(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    let first = text.bytes().find(|b| !b.is_ascii_whitespace());
+    if first != Some(b'{') {
+        // serde would describe the value that it found instead, so it is not asked for an object
+        return Err(match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => Fault::new("not_an_object", String::new(), "an event is a JSON object"),
+            Err(e) => invalid(format!("not JSON: {e}")),
+        });
+    }
+    serde_json::from_str(text).map_err(|e| invalid(format!("not JSON: {e}")))
+}
+
+/// An attribute's value before it is judged.
+#[derive(Default)]
+enum Attribute<'a> {
+    #[default]
+    Absent,
+    Text(Cow<'a, str>),
+    Integer(i32),
+    Boolean(bool),
+    Other(&'static str),
+}
+
+/// The members of the object, as they came.
+#[derive(Default)]
+struct Members<'a> {
+    specversion: Attribute<'a>,
+    id: Attribute<'a>,
+    source: Attribute<'a>,
+    kind: Attribute<'a>,
+    subject: Attribute<'a>,
+    time: Attribute<'a>,
+    datacontenttype: Attribute<'a>,
+    dataschema: Attribute<'a>,
+    data_base64: Attribute<'a>,
+    data: Option<&'a RawValue>,
+    extensions: Vec<(Cow<'a, str>, Attribute<'a>)>,
+    seen: u16,
+    repeated: Vec<Cow<'a, str>>,
+}
+
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member's name")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        from.deserialize_str(Text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Attribute<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Attribute<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any JSON value")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Attribute::Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Attribute::Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(Attribute::Boolean(value))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+                Ok(i32::try_from(value).map_or(
+                    Attribute::Other("an integer of more than 32 bits"),
+                    Attribute::Integer,
+                ))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+                Ok(i32::try_from(value).map_or(
+                    Attribute::Other("an integer of more than 32 bits"),
+                    Attribute::Integer,
+                ))
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                Ok(Attribute::Other("a number that is not an integer"))
+            }
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Attribute::Absent)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Attribute::Other("an array"))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Attribute::Other("an object"))
+            }
+        }
+        from.deserialize_any(Any)
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Members::default();
+                while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
+                    members.member(name, &mut map)?;
+                }
+                Ok(members)
+            }
+        }
+        from.deserialize_map(Object)
+    }
+}
+
+impl<'de> Members<'de> {
+    fn member<A: MapAccess<'de>>(
+        &mut self,
+        name: Cow<'de, str>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        let (bit, slot) = match &*name {
+            "data" => {
+                let data = map.next_value::<&'de RawValue>()?;
+                if self.data.replace(data).is_some() {
+                    self.repeated.push(name);
+                }
+                return Ok(());
+            }
+            "specversion" => (0, &mut self.specversion),
+            "id" => (1, &mut self.id),
+            "source" => (2, &mut self.source),
+            "type" => (3, &mut self.kind),
+            "subject" => (4, &mut self.subject),
+            "time" => (5, &mut self.time),
+            "datacontenttype" => (6, &mut self.datacontenttype),
+            "dataschema" => (7, &mut self.dataschema),
+            "data_base64" => (8, &mut self.data_base64),
+            _ => {
+                let value = map.next_value()?;
+                self.extensions.push((name, value));
+                return Ok(());
+            }
+        };
+        *slot = map.next_value()?;
+        if self.seen & (1 << bit) != 0 {
+            self.repeated.push(name);
+        }
+        self.seen |= 1 << bit;
+        Ok(())
+    }
+}
+
+/// Judges the members and collects what is wrong.
+#[derive(Default)]
+struct Check {
+    faults: Vec<Fault>,
+}
+
+impl Check {
+    fn event(
+        mut self,
+        members: Members<'_>,
+        defaults: &mut Defaults<'_>,
+    ) -> Result<(Event, Filled), Vec<Fault>> {
+        let mut filled = Filled::default();
+        for name in &members.repeated {
+            self.repeated(name);
+        }
+        self.specversion(members.specversion, defaults.fill_specversion);
+        let id = match (self.text("id", members.id), &mut defaults.fill_id) {
+            (Some(id), _) => Some(id),
+            (None, Some(name)) if self.faults_at("/id") == 0 => {
+                filled.id = true;
+                Some(name())
+            }
+            (None, _) => self.required("id"),
+        };
+        let source = self.uri("source", members.source).or_else(|| self.required("source"));
+        let kind = self.text("type", members.kind).or_else(|| self.required("type"));
+        let subject = self.text("subject", members.subject);
+        let data_schema = self.uri("dataschema", members.dataschema);
+        let time = self.time(members.time);
+        if time.is_none() {
+            filled.time = true;
+        }
+        let data_content_type = self.media_type(members.datacontenttype);
+        let data = self.data(members.data, members.data_base64, data_content_type.as_deref());
+        let extensions = self.extensions(members.extensions);
+        match (id, source, kind) {
+            (Some(id), Some(source), Some(kind)) if self.faults.is_empty() => {
+                let event = Event {
+                    namespace: defaults.namespace.clone(),
+                    id,
+                    source,
+                    kind,
+                    subject,
+                    time: time.unwrap_or_else(|| Timestamp::from_micros(defaults.now)),
+                    time_filled: filled.time,
+                    data_content_type,
+                    data_schema,
+                    extensions,
+                    data,
+                };
+                Ok((event, filled))
+            }
+            _ => {
+                self.faults.truncate(MAX_FAULTS);
+                Err(self.faults)
+            }
+        }
+    }
+
+    fn fault(&mut self, code: &'static str, name: &str, detail: impl Into<String>) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(Fault::at(code, short(name), detail));
+        }
+    }
+
+    fn faults_at(&self, pointer: &str) -> usize {
+        self.faults.iter().filter(|f| f.pointer == pointer).count()
+    }
+
+    fn repeated(&mut self, name: &str) {
+        self.fault("duplicate_attribute", name, format!("`{}` is given twice", short(name)));
+    }
+
+    /// Faults a missing attribute, unless it was there and is faulted already.
+    fn required(&mut self, name: &str) -> Option<String> {
+        if self.faults_at(&format!("/{name}")) == 0 {
+            self.fault("missing_attribute", name, format!("`{name}` is required"));
+        }
+        None
+    }
+
+    fn specversion(&mut self, value: Attribute<'_>, fill: bool) {
+        match value {
+            Attribute::Text(text) if text == "1.0" => {}
+            Attribute::Absent if fill => {}
+            Attribute::Absent => {
+                self.required("specversion");
+            }
+            _ => self.fault("invalid_attribute", "specversion", "`specversion` must be \"1.0\""),
+        }
+    }
+
+    /// A non-empty string without control characters.
+    fn text(&mut self, name: &str, value: Attribute<'_>) -> Option<String> {
+        let text = match value {
+            Attribute::Absent => return None,
+            Attribute::Text(text) => text,
+            Attribute::Integer(_) => return self.not_text(name, "a number"),
+            Attribute::Boolean(_) => return self.not_text(name, "a boolean"),
+            Attribute::Other(found) => return self.not_text(name, found),
+        };
+        if text.is_empty() {
+            self.fault("invalid_attribute", name, format!("`{name}` must not be empty"));
+            return None;
+        }
+        if !is_plain(&text) {
+            let detail = format!("`{name}` must not hold control characters");
+            self.fault("invalid_attribute", name, detail);
+            return None;
+        }
+        Some(text.into_owned())
+    }
+
+    fn not_text(&mut self, name: &str, found: &str) -> Option<String> {
+        self.fault("invalid_attribute", name, format!("`{name}` must be a string, not {found}"));
+        None
+    }
+
+    /// A text that can be a URI reference. A cheap check: what RFC 3986 excludes and is seen in
+    /// practice is white space.
+    fn uri(&mut self, name: &str, value: Attribute<'_>) -> Option<String> {
+        let text = self.text(name, value)?;
+        if text.chars().any(char::is_whitespace) {
+            let detail = format!("`{name}` must be a URI reference, without spaces");
+            self.fault("invalid_attribute", name, detail);
+            return None;
+        }
+        Some(text)
+    }
+
+    fn media_type(&mut self, value: Attribute<'_>) -> Option<String> {
+        const NAME: &str = "datacontenttype";
+        let text = self.text(NAME, value)?;
+        let essence = text.split(';').next().unwrap_or_default().trim();
+        let whole = essence.split_once('/').is_some_and(|(kind, sub)| {
+            !kind.is_empty() && !sub.is_empty() && !essence.contains(char::is_whitespace)
+        });
+        if !whole {
+            let detail = "`datacontenttype` must be a media type such as application/json";
+            self.fault("invalid_attribute", NAME, detail);
+            return None;
+        }
+        Some(text)
+    }
+
+    fn time(&mut self, value: Attribute<'_>) -> Option<Timestamp> {
+        let text = self.text("time", value)?;
+        match crate::time::parse_micros(&text) {
+            Ok(micros) => Some(Timestamp { micros, text }),
+            Err(e) => {
+                self.fault("invalid_attribute", "time", format!("`time` is {e}"));
+                None
+            }
+        }
+    }
+
+    fn extensions(
+        &mut self,
+        found: Vec<(Cow<'_, str>, Attribute<'_>)>,
+    ) -> BTreeMap<String, String> {
+        let mut extensions = BTreeMap::new();
+        for (name, value) in found {
+            let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+            if name.is_empty() || name.len() > MAX_ATTRIBUTE_NAME || !name.bytes().all(lower) {
+                let detail = "attribute names are at most 128 of the characters a-z and 0-9";
+                self.fault("invalid_attribute_name", &name, detail);
+                continue;
+            }
+            let value = match value {
+                Attribute::Absent => continue,
+                Attribute::Text(text) if is_plain(&text) => text.into_owned(),
+                Attribute::Text(_) => {
+                    let detail = format!("`{name}` must not hold control characters");
+                    self.fault("invalid_attribute", &name, detail);
+                    continue;
+                }
+                Attribute::Integer(number) => number.to_string(),
+                Attribute::Boolean(value) => value.to_string(),
+                Attribute::Other(what) => {
+                    let detail = format!(
+                        "`{name}` must be a string, a boolean or a 32-bit integer, not {what}"
+                    );
+                    self.fault("invalid_attribute", &name, detail);
+                    continue;
+                }
+            };
+            if extensions.contains_key(&*name) {
+                self.repeated(&name);
+            } else {
+                extensions.insert(name.into_owned(), value);
+            }
+        }
+        extensions
+    }
+
+    fn data(
+        &mut self,
+        data: Option<&RawValue>,
+        base64: Attribute<'_>,
+        content_type: Option<&str>,
+    ) -> Data {
+        let raw = match (data, base64) {
+            (None, Attribute::Absent) => return Data::None,
+            (Some(raw), Attribute::Absent) => raw.get(),
+            (None, Attribute::Text(text)) => {
+                return match STANDARD.decode(text.as_bytes()) {
+                    Ok(bytes) => Data::Bytes(bytes.into()),
+                    Err(_) => self.no_data("data_base64", "`data_base64` is not base64"),
+                };
+            }
+            (None, _) => return self.no_data("data_base64", "`data_base64` must be a string"),
+            (Some(_), _) => {
+                let detail = "`data` and `data_base64` exclude each other";
+                return self.no_data("data_base64", detail);
+            }
+        };
+        if let Err(unfit) = json::check_skimmed(raw) {
+            return self.no_data("data", unfit.detail());
+        }
+        if content_type.is_none_or(is_json) {
+            return Data::Json(Bytes::copy_from_slice(raw.as_bytes()));
+        }
+        match serde_json::from_str::<Name<'_>>(raw).ok().filter(|_| raw.starts_with('"')) {
+            Some(Name(text)) => Data::Bytes(text.into_owned().into()),
+            None => {
+                let detail = "`data` must be a string when `datacontenttype` is not JSON";
+                self.no_data("data", detail)
+            }
+        }
+    }
+
+    fn no_data(&mut self, name: &str, detail: &str) -> Data {
+        self.fault("invalid_data", name, detail);
+        Data::None
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    let ascii = text.bytes().all(|b| (0x20..0x7F).contains(&b));
+    ascii || !text.chars().any(char::is_control)
+}
+
+/// Whether a media type is JSON: the subtype is `json` or ends in `+json`.
+pub(crate) fn is_json(media_type: &str) -> bool {
+    if media_type == "application/json" {
+        return true;
+    }
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let subtype = essence.split_once('/').map_or("", |(_, s)| s).as_bytes();
+    subtype.eq_ignore_ascii_case(b"json")
+        || subtype.last_chunk::<5>().is_some_and(|end| end.eq_ignore_ascii_case(b"+json"))
+}
+
+/// Writes one event: JSON data inline, other bytes as `data_base64`.
+pub fn event_to_json(event: &Event, out: &mut Vec<u8>) {
+    out.reserve(256);
+    out.extend_from_slice(br#"{"specversion":"1.0","id":"#);
+    json::push_string(out, &event.id);
+    let member = |out: &mut Vec<u8>, name: &str, value: &str| {
+        out.push(b',');
+        json::push_string(out, name);
+        out.push(b':');
+        json::push_string(out, value);
+    };
+    member(out, "source", &event.source);
+    member(out, "type", &event.kind);
+    if let Some(subject) = &event.subject {
+        member(out, "subject", subject);
+    }
+    member(out, "time", &event.time.text);
+    if let Some(media_type) = &event.data_content_type {
+        member(out, "datacontenttype", media_type);
+    }
+    if let Some(schema) = &event.data_schema {
+        member(out, "dataschema", schema);
+    }
+    for (name, value) in &event.extensions {
+        member(out, name, value);
+    }
+    match &event.data {
+        Data::None => {}
+        Data::Json(text) => {
+            out.extend_from_slice(br#","data":"#);
+            out.extend_from_slice(text);
+        }
+        Data::Bytes(bytes) => member(out, "data_base64", &STANDARD.encode(bytes)),
+    }
+    out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests;
