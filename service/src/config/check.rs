@@ -1,0 +1,273 @@
+//! How settings must fit together: what types alone cannot say.
+//!
+//! Every rule answers with the setting's path and a sentence for the person who set it. What only
+//! a step or a store knows (a VRL program, a URL's host) is checked by those when they are built.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, absolute},
+    time::Duration,
+};
+
+use super::{Config, MeasureConfig, ProcessorConfig, RollupConfig, duration};
+use crate::{http::check_listen, telemetry::check_filter};
+
+/// The topic that the sink reads, whatever the processors.
+const SUNK: &str = "events.clean";
+/// The registry's topic: no processor may touch it.
+const SCHEMAS: &str = "penstock.schemas";
+const MEASURES: [&str; 4] = ["sum", "min", "max", "avg"];
+
+type Found = Vec<(String, String)>;
+
+/// Makes the paths of log, store and schemas absolute.
+pub(super) fn resolve_paths(config: &mut Config, base_dir: &Path) {
+    let resolve = |path: &Path| {
+        let joined = base_dir.join(path);
+        absolute(&joined).unwrap_or(joined)
+    };
+    for url in [&mut config.log.url, &mut config.store.url] {
+        if let Some(path) = url.strip_prefix("file:").filter(|path| !path.is_empty()) {
+            *url = format!("file:{}", resolve(Path::new(path)).display());
+        }
+    }
+    for path in config.schemas.register.values_mut() {
+        *path = resolve(path);
+    }
+}
+
+/// Every rule that is broken: setting and message.
+pub(super) fn check(config: &Config) -> Found {
+    let mut found = Found::new();
+    listeners(config, &mut found);
+    storage(config, &mut found);
+    sizes(config, &mut found);
+    processors(&config.processors, &mut found);
+    rollups(&config.rollups, &mut found);
+    if !config.keys.is_empty() {
+        let message = "API keys come in a later version: remove [[keys]]; until then the servers \
+                       answer on loopback addresses only";
+        found.push(("keys".into(), message.into()));
+    }
+    for (kind, path) in &config.schemas.register {
+        if let Err(error) = std::fs::metadata(path) {
+            let message = format!("cannot read the schema of {kind}, {}: {error}", path.display());
+            found.push(("schemas.register".into(), message));
+        }
+    }
+    if let Some(Err(message)) = config.telemetry.filter.as_deref().map(check_filter) {
+        found.push(("telemetry.filter".into(), message));
+    }
+    found
+}
+
+fn listeners(config: &Config, found: &mut Found) {
+    let (http, admin) = (config.http.listen, config.admin.listen);
+    if let Err(message) = check_listen(http, config.http.auth) {
+        found.push(("http.listen".into(), message));
+    }
+    if http == admin && http.port() != 0 {
+        let message = format!("{admin} is taken by http.listen: choose another port");
+        found.push(("admin.listen".into(), message));
+    }
+}
+
+fn storage(config: &Config, found: &mut Found) {
+    for (setting, url, other) in
+        [("log.url", &config.log.url, "kafka://"), ("store.url", &config.store.url, "scylla://")]
+    {
+        match url.split_once(':') {
+            Some(("file", "")) => {
+                found.push((setting.into(), "has no path: write file:PATH".into()));
+            }
+            Some(("file", _)) => {}
+            _ if url.starts_with(other) => {}
+            // The URL itself may hold a password, so it is not repeated.
+            _ => found.push((setting.into(), format!("is neither file:PATH nor {other}..."))),
+        }
+    }
+    if config.log.url == config.store.url {
+        let message = "is the same directory as log.url: each needs its own";
+        found.push(("store.url".into(), message.into()));
+    }
+}
+
+fn sizes(config: &Config, found: &mut Found) {
+    let (ingest, topics, sink) = (&config.ingest, &config.topics, &config.sink);
+    let mut positive = |setting: &str, positive: bool| {
+        if !positive {
+            found.push((setting.into(), "must be more than 0".into()));
+        }
+    };
+    positive("ingest.max_body_bytes", ingest.max_body_bytes > 0);
+    positive("ingest.max_decompressed_bytes", ingest.max_decompressed_bytes > 0);
+    positive("ingest.max_event_bytes", ingest.max_event_bytes > 0);
+    positive("ingest.max_batch_events", ingest.max_batch_events > 0);
+    positive("ingest.max_in_flight_bytes", ingest.max_in_flight_bytes > 0);
+    positive("ingest.timeout", ingest.timeout > Duration::ZERO);
+    positive("topics.partitions", topics.partitions > 0);
+    positive("topics.replication", topics.replication != Some(0));
+    positive("topics.retention", topics.retention > Duration::ZERO);
+    positive("topics.retention_bytes", topics.retention_bytes != Some(0));
+    positive("retention.events", config.retention.events > Duration::ZERO);
+    positive("retention.rollups", config.retention.rollups > Duration::ZERO);
+    positive("sink.window_records", sink.window_records > 0);
+    positive("shutdown.deadline", config.shutdown.deadline > Duration::ZERO);
+
+    let largest = ingest.max_body_bytes.max(ingest.max_decompressed_bytes);
+    if ingest.max_in_flight_bytes < largest {
+        let message = format!(
+            "is {}, less than one body of {largest} bytes may need: raise it, or lower \
+             max_body_bytes and max_decompressed_bytes",
+            ingest.max_in_flight_bytes
+        );
+        found.push(("ingest.max_in_flight_bytes".into(), message));
+    }
+    if topics.partitions > 1024 {
+        let message = format!("is {}: at most 1024 are possible", topics.partitions);
+        found.push(("topics.partitions".into(), message));
+    }
+}
+
+fn processors(processors: &[ProcessorConfig], found: &mut Found) {
+    let mut names = BTreeSet::new();
+    for (n, processor) in processors.iter().enumerate() {
+        let at = |key: &str| format!("processors[{n}].{key}");
+        if !is_name(&processor.name) {
+            found.push((at("name"), not_a_name(&processor.name)));
+        }
+        if !names.insert(&processor.name) {
+            found.push((at("name"), format!("`{}` is taken by another processor", processor.name)));
+        }
+        for (key, topic) in [("from", &processor.from), ("to", &processor.to)] {
+            if !is_topic(topic) {
+                let message = format!(
+                    "`{topic}` is not a topic's name: use letters, digits, `.`, `_` and `-`"
+                );
+                found.push((at(key), message));
+            }
+            if topic == SCHEMAS {
+                found.push((at(key), format!("`{SCHEMAS}` belongs to the schema registry")));
+            }
+        }
+        if processor.from == processor.to {
+            let message = format!("`{}` is also what it reads: that never ends", processor.to);
+            found.push((at("to"), message));
+        } else if leads_back(processors, &processor.to, &processor.from) {
+            let message = format!(
+                "`{}` leads back to `{}`, through this or other processors: that never ends",
+                processor.to, processor.from
+            );
+            found.push((at("to"), message));
+        }
+        for (m, step) in processor.steps.iter().enumerate() {
+            if step.len() != 1 {
+                let message = "must be a table of one key, the step's name, such as \
+                               { remap = \"program.vrl\" }";
+                found.push((format!("processors[{n}].steps[{m}]"), message.into()));
+            }
+        }
+    }
+    if !processors.is_empty() && processors.iter().all(|p| p.to != SUNK) {
+        let message = format!("none of them writes to {SUNK}, so nothing would be stored");
+        found.push(("processors".into(), message));
+    }
+}
+
+/// Whether records of one topic reach another one.
+fn leads_back(processors: &[ProcessorConfig], from: &str, to: &str) -> bool {
+    let mut reached = BTreeSet::from([from]);
+    loop {
+        let next: Vec<&str> = processors
+            .iter()
+            .filter(|p| reached.contains(p.from.as_str()) && !reached.contains(p.to.as_str()))
+            .map(|p| p.to.as_str())
+            .collect();
+        if next.is_empty() {
+            return reached.contains(to);
+        }
+        reached.extend(next);
+    }
+}
+
+fn rollups(rollups: &[RollupConfig], found: &mut Found) {
+    let mut names = BTreeSet::new();
+    for (n, rollup) in rollups.iter().enumerate() {
+        let at = |key: &str| format!("rollups[{n}].{key}");
+        if !is_name(&rollup.name) {
+            found.push((at("name"), not_a_name(&rollup.name)));
+        }
+        if rollup.name.starts_with('_') {
+            found.push((at("name"), "names that begin with `_` are Penstock's own".into()));
+        }
+        if !names.insert(&rollup.name) {
+            found.push((at("name"), format!("`{}` is taken by another rollup", rollup.name)));
+        }
+        if rollup.kind.is_empty() {
+            found.push((at("type"), "is empty: name the event type to count".into()));
+        }
+        windows(&rollup.windows).into_iter().for_each(|m| found.push((at("windows"), m)));
+        let columns = columns(&rollup.measures);
+        for alias in rollup.group_by.keys().filter(|alias| columns.contains(alias.as_str())) {
+            found.push((at("group_by"), format!("`{alias}` is also a column of the answer")));
+        }
+        for (alias, measure) in &rollup.measures {
+            let setting = format!("rollups[{n}].measures.{alias}");
+            measure_of(measure).into_iter().for_each(|m| found.push((setting.clone(), m)));
+        }
+    }
+}
+
+fn windows(windows: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    if windows.is_empty() {
+        found.push("is empty: name at least one, such as \"1h\"".to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    for text in windows {
+        match duration::parse(text) {
+            Err(message) => found.push(message),
+            Ok(Duration::ZERO) => found.push(format!("`{text}` is no time at all")),
+            Ok(window) if !seen.insert(window) => found.push(format!("`{text}` is there twice")),
+            Ok(_) => {}
+        }
+    }
+    found
+}
+
+fn measure_of(measure: &MeasureConfig) -> Vec<String> {
+    let mut found = Vec::new();
+    if measure.of.is_empty() {
+        found.push(format!("`of` is empty: name some of {}", MEASURES.join(", ")));
+    }
+    for of in measure.of.iter().filter(|of| !MEASURES.contains(&of.as_str())) {
+        found.push(format!("`{of}` is not known: `of` may hold {}", MEASURES.join(", ")));
+    }
+    found
+}
+
+/// The columns that an answer has beside the group's.
+fn columns(measures: &BTreeMap<String, MeasureConfig>) -> BTreeSet<String> {
+    let of_measures = measures
+        .iter()
+        .flat_map(|(alias, measure)| measure.of.iter().map(move |of| format!("{alias}_{of}")));
+    of_measures.chain(["start".to_owned(), "count".to_owned()]).collect()
+}
+
+/// What consumer groups, metric labels and URLs all take.
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+fn not_a_name(name: &str) -> String {
+    format!("`{name}` is not a name: use 1 to 64 letters, digits, `-`, `_` and `.`")
+}
+
+fn is_topic(topic: &str) -> bool {
+    // Kafka's rule; `.` and `..` would be directories.
+    (1..=249).contains(&topic.len())
+        && topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && topic != "."
+        && topic != ".."
+}

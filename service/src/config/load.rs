@@ -1,0 +1,409 @@
+//! Reads the file, lays the environment over it, and remembers where each setting was given.
+//!
+//! Each key of a section is first read alone, so that one mistake does not hide the next. What a
+//! section's keys are is asked of the settings' own types ([`fields_of`]): there is no second list
+//! that could be forgotten.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf, absolute},
+};
+
+use serde::{
+    Deserializer,
+    de::{DeserializeOwned, Visitor, value::Error as PlainError},
+    forward_to_deserialize_any,
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue, ValueDeserializer},
+};
+
+use super::{
+    Config, check,
+    mistake::{ConfigError, Mistake, Origin, closest},
+};
+
+const PREFIX: &str = "PENSTOCK__";
+
+/// A configuration that was checked, with every path that is needed at start made absolute.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// What further relative paths (those of processors' steps) are relative to.
+    pub base_dir: PathBuf,
+}
+
+/// Loads `path`, or the defaults without one, overridden by the variables `PENSTOCK__SECTION__KEY`
+/// of `env`.
+pub fn load(
+    path: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    let one = |setting: &str, message: String| ConfigError {
+        mistakes: vec![Mistake {
+            origin: Origin::Default,
+            setting: setting.into(),
+            message,
+            suggestion: None,
+        }],
+    };
+    let text = match path {
+        None => String::new(),
+        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            one("", format!("cannot read the configuration {}: {error}", path.display()))
+        })?,
+    };
+    let file_dir = path.and_then(Path::parent).filter(|dir| !dir.as_os_str().is_empty());
+    let base_dir = absolute(file_dir.unwrap_or(Path::new(".")))
+        .map_err(|error| one("", format!("cannot tell the current directory: {error}")))?;
+
+    let mut variables: Vec<_> = env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    variables.sort();
+    let mut reading = Reading::default();
+    reading.file(path.unwrap_or(Path::new("")), &text);
+    for (name, value) in &variables {
+        reading.variable(name, value);
+    }
+    let mut config = reading.config();
+    check::resolve_paths(&mut config, &base_dir);
+    for (setting, message) in check::check(&config) {
+        let origin = reading.origin_of(&setting);
+        reading.mistakes.push(Mistake { origin, setting, message, suggestion: None });
+    }
+    if !reading.mistakes.is_empty() {
+        let mut mistakes = reading.mistakes;
+        mistakes.sort_by_key(|mistake| match &mistake.origin {
+            Origin::File { line, column, .. } => (0, *line, *column),
+            Origin::Environment(_) => (1, 0, 0),
+            Origin::Default => (2, 0, 0),
+        });
+        return Err(ConfigError { mistakes });
+    }
+    Ok(Loaded { config, base_dir })
+}
+
+/// A value with the place it was given at.
+#[derive(Clone)]
+struct Given<'t> {
+    value: Spanned<DeValue<'t>>,
+    source: Source<'t>,
+}
+
+#[derive(Clone, Copy)]
+enum Source<'t> {
+    File { path: &'t Path, text: &'t str },
+    Variable { name: &'t str, value: &'t str },
+}
+
+impl Source<'_> {
+    fn at(&self, span: Range<usize>) -> Origin {
+        match self {
+            Self::Variable { name, .. } => Origin::Environment((*name).to_owned()),
+            Self::File { path, text } => {
+                let before = text.get(..span.start).unwrap_or(text);
+                let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+                Origin::File {
+                    path: path.to_path_buf(),
+                    line: before.matches('\n').count() + 1,
+                    column: before[line_start..].chars().count() + 1,
+                }
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Reading<'t> {
+    mistakes: Vec<Mistake>,
+    /// Settings of sections, by section and key.
+    sections: BTreeMap<String, BTreeMap<String, Given<'t>>>,
+    /// Sections that are lists.
+    lists: BTreeMap<String, Given<'t>>,
+    origins: BTreeMap<String, Origin>,
+}
+
+impl<'t> Reading<'t> {
+    fn file(&mut self, path: &'t Path, text: &'t str) {
+        let source = Source::File { path, text };
+        let (table, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            for error in errors {
+                let origin = source.at(error.span().unwrap_or(0..0));
+                let message = format!("not TOML: {}", error.message().replace('\n', ", "));
+                self.mistake(origin, "", message, None);
+            }
+            return; // What could be recovered would only lead to mistakes that are not the user's.
+        }
+        for (name, value) in table.into_inner() {
+            let span = name.span();
+            self.section(name.get_ref(), span, Given { value, source });
+        }
+    }
+
+    fn variable(&mut self, name: &'t str, value: &'t str) {
+        let setting = name[PREFIX.len()..].to_lowercase();
+        let source = Source::Variable { name, value };
+        let value = DeValue::parse(value).unwrap_or_else(|_| text_of(value));
+        let mut parts = setting.splitn(2, "__");
+        let section = parts.next().unwrap_or_default();
+        match parts.next() {
+            None => self.section(section, 0..0, Given { value, source }),
+            Some(key) if self.is_section(section, &source, 0..0) => {
+                if LISTS.contains(&section) {
+                    let whole =
+                        format!("is a list: set it whole, as {PREFIX}{}", section.to_uppercase());
+                    return self.mistake(source.at(0..0), section, whole, None);
+                }
+                self.setting(section, key, 0..0, Given { value, source });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Takes in a whole section.
+    fn section(&mut self, name: &str, span: Range<usize>, given: Given<'t>) {
+        if !self.is_section(name, &given.source, span.clone()) {
+            return;
+        }
+        let source = given.source;
+        let value_span = given.value.span();
+        self.origins.insert(name.to_owned(), source.at(span.clone()));
+        match (LISTS.contains(&name), given.value.into_inner()) {
+            (true, value @ DeValue::Array(_)) => {
+                let value = Spanned::new(value_span, value);
+                self.lists.insert(name.to_owned(), Given { value, source });
+            }
+            (true, _) => {
+                let message = format!("is a list of tables: write [[{name}]]");
+                self.mistake(source.at(span), name, message, None);
+            }
+            (false, DeValue::Table(table)) => {
+                for (key, value) in table {
+                    let span = key.span();
+                    self.setting(name, key.get_ref(), span, Given { value, source });
+                }
+            }
+            (false, _) => {
+                let message = format!("is a table: write [{name}] and its settings below");
+                self.mistake(source.at(span), name, message, None);
+            }
+        }
+    }
+
+    fn is_section(&mut self, name: &str, source: &Source<'_>, span: Range<usize>) -> bool {
+        let known = fields_of::<Config>();
+        if !known.contains(&name) {
+            self.unknown(source.at(span), name, name, known);
+        }
+        known.contains(&name)
+    }
+
+    fn setting(&mut self, section: &str, key: &str, span: Range<usize>, given: Given<'t>) {
+        self.origins.insert(format!("{section}.{key}"), given.source.at(span));
+        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), given);
+    }
+
+    fn config(&mut self) -> Config {
+        Config {
+            log: self.read("log"),
+            store: self.read("store"),
+            http: self.read("http"),
+            admin: self.read("admin"),
+            keys: self.read_list("keys"),
+            ingest: self.read("ingest"),
+            schemas: self.read("schemas"),
+            topics: self.read("topics"),
+            retention: self.read("retention"),
+            processors: self.read_list("processors"),
+            rollups: self.read_list("rollups"),
+            sink: self.read("sink"),
+            telemetry: self.read("telemetry"),
+            shutdown: self.read("shutdown"),
+        }
+    }
+
+    fn read<T: DeserializeOwned + Default>(&mut self, section: &str) -> T {
+        let mut good = DeTable::new();
+        for (key, given) in self.sections.remove(section).unwrap_or_default() {
+            let setting = format!("{section}.{key}");
+            if !fields_of::<T>().contains(&key.as_str()) {
+                let origin = self.origin_of(&setting);
+                self.unknown(origin, &setting, &key, fields_of::<T>());
+                continue;
+            }
+            match alone::<T>(&key, &given) {
+                Ok(value) => {
+                    good.insert(Spanned::new(0..0, Cow::Owned(key)), value);
+                }
+                Err(error) => {
+                    let span = error.span().filter(|span| !span.is_empty());
+                    let origin = given.source.at(span.unwrap_or(given.value.span()));
+                    self.typed(origin, &setting, error.message());
+                }
+            }
+        }
+        table::<T>(good, 0..0).unwrap_or_default()
+    }
+
+    fn read_list<T: DeserializeOwned>(&mut self, name: &str) -> Vec<T> {
+        let Some(Given { value, source }) = self.lists.remove(name) else { return Vec::new() };
+        let DeValue::Array(entries) = value.into_inner() else { return Vec::new() };
+        let mut read = Vec::new();
+        for (n, entry) in entries.into_iter().enumerate() {
+            let (span, path) = (entry.span(), format!("{name}[{n}]"));
+            self.origins.insert(path.clone(), source.at(span.clone()));
+            let DeValue::Table(entry) = entry.into_inner() else {
+                let message = format!("is not a table: write [[{name}]]");
+                self.mistake(source.at(span), &path, message, None);
+                continue;
+            };
+            let mut known = DeTable::new();
+            let mut values = Vec::new();
+            for (key, value) in entry {
+                let setting = format!("{path}.{}", key.get_ref());
+                let origin = source.at(key.span());
+                if fields_of::<T>().contains(&key.get_ref().as_ref()) {
+                    self.origins.insert(setting.clone(), origin);
+                    values.push((value.span(), setting));
+                    known.insert(key, value);
+                } else {
+                    self.unknown(origin, &setting, key.get_ref(), fields_of::<T>());
+                }
+            }
+            match table::<T>(known, span.clone()) {
+                Ok(value) => read.push(value),
+                Err(error) => {
+                    let at = error.span().filter(|at| !at.is_empty()).unwrap_or(span);
+                    let inside = |value: &&(Range<usize>, String)| value.0.contains(&at.start);
+                    let setting = values.iter().find(inside).map_or(path, |(_, s)| s.clone());
+                    self.typed(source.at(at), &setting, error.message());
+                }
+            }
+        }
+        read
+    }
+
+    /// Where the setting, or the nearest thing around it, was given.
+    fn origin_of(&self, setting: &str) -> Origin {
+        let mut path = setting;
+        loop {
+            if let Some(origin) = self.origins.get(path) {
+                return origin.clone();
+            }
+            let Some(end) = path.rfind(['.', '[']) else { return Origin::Default };
+            path = &path[..end];
+        }
+    }
+
+    /// A mistake that a settings type found by itself.
+    fn typed(&mut self, origin: Origin, setting: &str, message: &str) {
+        let message = message.lines().next().unwrap_or_default();
+        // A table within a setting: serde names the field and the known ones in backquotes.
+        if let Some(names) = message.strip_prefix("unknown field ") {
+            let names: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
+            if let Some((wrong, known)) = names.split_first() {
+                return self.unknown(origin, setting, wrong, known);
+            }
+        }
+        self.mistake(origin, setting, message.to_owned(), None);
+    }
+
+    fn unknown(&mut self, origin: Origin, setting: &str, wrong: &str, known: &[&str]) {
+        let suggestion = closest(wrong, known).map(str::to_owned);
+        let message = match suggestion {
+            Some(_) => format!("unknown setting `{wrong}`"),
+            None => format!("unknown setting `{wrong}`; known here: {}", known.join(", ")),
+        };
+        self.mistake(origin, setting, message, suggestion);
+    }
+
+    fn mistake(
+        &mut self,
+        origin: Origin,
+        setting: &str,
+        message: String,
+        suggestion: Option<String>,
+    ) {
+        self.mistakes.push(Mistake { origin, setting: setting.to_owned(), message, suggestion });
+    }
+}
+
+/// The sections that are lists of tables.
+const LISTS: [&str; 3] = ["keys", "processors", "rollups"];
+
+fn text_of(text: &str) -> Spanned<DeValue<'_>> {
+    Spanned::new(0..text.len(), DeValue::String(Cow::Borrowed(text)))
+}
+
+/// Reads a section that has only this key. A variable's text is tried as TOML first and as plain
+/// text then: `123` may be a number or a name.
+fn alone<'t, T: DeserializeOwned>(
+    key: &str,
+    given: &Given<'t>,
+) -> Result<Spanned<DeValue<'t>>, toml::de::Error> {
+    let read = |value: &Spanned<DeValue<'t>>| {
+        let mut only = DeTable::new();
+        only.insert(Spanned::new(value.span(), Cow::Owned(key.to_owned())), value.clone());
+        table::<T>(only, value.span())
+    };
+    match (read(&given.value), given.source) {
+        (Ok(_), _) => Ok(given.value.clone()),
+        (Err(error), Source::Variable { value, .. }) => {
+            let text = text_of(value);
+            read(&text).map(|_| text).map_err(|_| error)
+        }
+        (Err(error), Source::File { .. }) => Err(error),
+    }
+}
+
+fn table<T: DeserializeOwned>(
+    table: DeTable<'_>,
+    span: Range<usize>,
+) -> Result<T, toml::de::Error> {
+    T::deserialize(ValueDeserializer::from(Spanned::new(span, DeValue::Table(table))))
+}
+
+/// The names of a struct's fields, as serde knows them.
+fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut fields: &'static [&'static str] = &[];
+    // The answer is in `fields`; the deserializer itself always fails.
+    let _ = T::deserialize(FieldNames(&mut fields));
+    fields
+}
+
+struct FieldNames<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for FieldNames<'_> {
+    type Error = PlainError;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, PlainError> {
+        *self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, PlainError> {
+        Err(serde::de::Error::custom("only its shape was asked for"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl fmt::Debug for Given<'_> {
+    /// Without the value, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Given")
+    }
+}

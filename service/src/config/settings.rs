@@ -1,0 +1,367 @@
+//! Every setting, as a user writes it: what it means, its unit, its default.
+//!
+//! Nothing here checks how settings fit together (see [`super::check`]) or where they came from.
+//! A key's name is a promise to users: renaming one breaks their files.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+
+/// Everything a user can set. Each table has defaults, so that an empty file is a configuration.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where events travel.
+    pub log: LogConfig,
+    /// Where results are kept.
+    pub store: StoreConfig,
+    /// The public listener.
+    pub http: HttpConfig,
+    /// The operators' listener.
+    pub admin: AdminConfig,
+    /// API keys. They come in a later version; until then a configuration with keys is refused.
+    pub keys: Vec<KeyConfig>,
+    /// The door.
+    pub ingest: IngestConfig,
+    /// What types need.
+    pub schemas: SchemasConfig,
+    /// Topics as they are made and checked.
+    pub topics: TopicsConfig,
+    /// How long the store keeps what.
+    pub retention: RetentionConfig,
+    /// Chains of steps between topics; none means a copy from `events.raw` to `events.clean`.
+    pub processors: Vec<ProcessorConfig>,
+    /// Rollups to keep.
+    pub rollups: Vec<RollupConfig>,
+    /// The sink's deduplication and flushing.
+    pub sink: SinkConfig,
+    /// Logs of the process.
+    pub telemetry: TelemetryConfig,
+    /// How long a service may take to finish after SIGTERM. Default 20 s.
+    pub shutdown: ShutdownConfig,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `file:PATH`.
+    pub url: String,
+    /// The embedded log refuses appends while its file system has fewer bytes free. Default 64 MiB.
+    pub min_free_bytes: u64,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// `file:PATH`.
+    pub url: String,
+    /// The embedded store pauses the sink while its file system has fewer bytes free. Default 64 MiB.
+    pub min_free_bytes: u64,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address and port; port 0 picks a free one.
+    #[serde(deserialize_with = "address")]
+    pub listen: SocketAddr,
+    /// `none` in so many words allows an address that is not loopback without keys.
+    pub auth: Option<Auth>,
+}
+
+/// How requests are authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Not at all.
+    None,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Address and port of `/livez`, `/readyz` and `/metrics`.
+    #[serde(deserialize_with = "address")]
+    pub listen: SocketAddr,
+}
+
+/// `[[keys]]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// Shown in metrics and logs.
+    pub name: String,
+    /// `sha256:` and the hash of the key.
+    pub hash: String,
+    /// The tenant.
+    pub namespace: String,
+    /// What the key may do.
+    pub scopes: Vec<String>,
+}
+
+/// `[ingest]`: limits of the door, in bytes.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngestConfig {
+    /// A body as sent, compressed or not. Default 16 MiB.
+    pub max_body_bytes: usize,
+    /// A body after decompression. Default 16 MiB.
+    pub max_decompressed_bytes: usize,
+    /// One event. Default 1 MiB.
+    pub max_event_bytes: usize,
+    /// Events in one request. Default 10,000.
+    pub max_batch_events: usize,
+    /// All bodies being read, parsed or appended together. Default 128 MiB.
+    pub max_in_flight_bytes: usize,
+    /// How long a request may take until it is answered `503`. Default 30 s.
+    #[serde(with = "crate::config::duration")]
+    pub timeout: Duration,
+}
+
+/// `[schemas]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SchemasConfig {
+    /// What happens to an event whose type has no schema.
+    pub unknown: UnknownType,
+    /// Schemas to register at start: event type to a path of an `.avsc` file.
+    pub register: BTreeMap<String, PathBuf>,
+}
+
+/// What happens to an event whose type has no schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownType {
+    /// It is taken, its data as it came.
+    #[default]
+    Accept,
+    /// It is refused.
+    Reject,
+}
+
+/// `[topics]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TopicsConfig {
+    /// Partitions of each topic of events. Default 4.
+    pub partitions: u32,
+    /// Copies on Kafka; default 3, or the number of brokers if fewer.
+    pub replication: Option<u16>,
+    /// How long a record stays, by append time. Default 7 days.
+    #[serde(with = "crate::config::duration")]
+    pub retention: Duration,
+    /// How many bytes a partition keeps at least; no default, no limit.
+    pub retention_bytes: Option<u64>,
+}
+
+/// `[retention]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// Events, since the append. Default 90 days.
+    #[serde(with = "crate::config::duration")]
+    pub events: Duration,
+    /// Rollups and identities, since the row's last write. Default 730 days.
+    #[serde(with = "crate::config::duration")]
+    pub rollups: Duration,
+}
+
+/// `[[processors]]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessorConfig {
+    /// Its name, and its consumer group's.
+    pub name: String,
+    /// The topic it reads.
+    #[serde(default = "events_raw")]
+    pub from: String,
+    /// The topic it writes.
+    #[serde(default = "events_clean")]
+    pub to: String,
+    /// Its steps in order: each a table of one key, the step's name, with the step's settings.
+    #[serde(default)]
+    pub steps: Vec<StepConfig>,
+    /// Exactly once unless said otherwise.
+    #[serde(default)]
+    pub delivery: DeliveryMode,
+}
+
+/// How a processor commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryMode {
+    /// Outputs and positions in one transaction.
+    #[default]
+    ExactlyOnce,
+    /// Outputs first, then positions.
+    AtLeastOnce,
+}
+
+/// One step: its name and its settings, which the step itself reads.
+pub type StepConfig = BTreeMap<String, toml::Value>;
+
+/// `[[rollups]]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollupConfig {
+    /// Its name in `/v1/rollups/{name}`.
+    pub name: String,
+    /// The event type it counts.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Window lengths, such as `1h` and `1d`.
+    pub windows: Vec<String>,
+    /// Alias to a path into the event, such as `carrier = "data.carrier"`.
+    #[serde(default)]
+    pub group_by: BTreeMap<String, String>,
+    /// Measures by alias. `count` is always kept.
+    #[serde(default)]
+    pub measures: BTreeMap<String, MeasureConfig>,
+}
+
+/// One measure of a rollup.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeasureConfig {
+    /// A path into the event to a number.
+    pub field: String,
+    /// What to keep of it: `sum`, `min`, `max`, `avg`.
+    pub of: Vec<String>,
+}
+
+/// `[sink]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SinkConfig {
+    /// Records that the deduplication window of a partition holds at most. Default 4,000,000.
+    pub window_records: usize,
+    /// How far back in append time a window is warmed after an assignment. Default 60 s.
+    #[serde(with = "crate::config::duration")]
+    pub warm_time: Duration,
+    /// Records that a window is warmed with at most. Default 1,000,000.
+    pub warm_records: usize,
+    /// The clock skew allowed between producers and the log. Default 10 s.
+    #[serde(with = "crate::config::duration")]
+    pub clock_skew: Duration,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// `human` or `json`.
+    pub format: LogFormat,
+    /// Directives such as `info` or `sink=debug,info`. Default `info`.
+    pub filter: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[shutdown]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownConfig {
+    /// How long a service may take to finish after SIGTERM. Default 20 s.
+    #[serde(with = "crate::config::duration")]
+    pub deadline: Duration,
+}
+
+fn events_raw() -> String {
+    "events.raw".into()
+}
+
+/// An address, with an error for people who wrote a name or left out the port.
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!(
+            "`{text}` is not an IP address and port: write it like 127.0.0.1:8080 or [::1]:8080"
+        ))
+    })
+}
+
+fn events_clean() -> String {
+    "events.clean".into()
+}
+
+const MIB: usize = 1024 * 1024;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { url: "file:./penstock-data/log".into(), min_free_bytes: 64 * MIB as u64 }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { url: "file:./penstock-data/store".into(), min_free_bytes: 64 * MIB as u64 }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), auth: None }
+    }
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
+    }
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 16 * MIB,
+            max_decompressed_bytes: 16 * MIB,
+            max_event_bytes: MIB,
+            max_batch_events: 10_000,
+            max_in_flight_bytes: 128 * MIB,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for TopicsConfig {
+    fn default() -> Self {
+        Self { partitions: 4, replication: None, retention: 7 * DAY, retention_bytes: None }
+    }
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { events: 90 * DAY, rollups: 730 * DAY }
+    }
+}
+
+impl Default for SinkConfig {
+    fn default() -> Self {
+        Self {
+            window_records: 4_000_000,
+            warm_time: Duration::from_secs(60),
+            warm_records: 1_000_000,
+            clock_skew: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(20) }
+    }
+}

@@ -1,0 +1,218 @@
+//! Configurations as people write them, and what they are told.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use service::config::{ConfigError, Loaded, UnknownType, load};
+use tempfile::TempDir;
+
+fn load_with(text: &str, env: &[(&str, &str)]) -> (TempDir, Result<Loaded, ConfigError>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("penstock.toml");
+    std::fs::write(&path, text).unwrap();
+    let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    let loaded = load(Some(&path), env);
+    (dir, loaded)
+}
+
+fn good(text: &str, env: &[(&str, &str)]) -> Loaded {
+    load_with(text, env).1.unwrap()
+}
+
+/// The mistakes, one a line, paths without their directory.
+fn mistakes(text: &str, env: &[(&str, &str)]) -> Vec<String> {
+    let (dir, loaded) = load_with(text, env);
+    let prefix = format!("{}/", dir.path().display());
+    let mistakes = loaded.map(|_| ()).unwrap_err().mistakes;
+    mistakes.iter().map(|m| m.to_string().replace(&prefix, "")).collect()
+}
+
+#[test]
+fn an_empty_file_is_a_configuration() {
+    let config = good("", &[]).config;
+    assert_eq!(config.http.listen, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.topics.retention, Duration::from_secs(7 * 86_400));
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    let (dir, loaded) = load_with("[log]\nurl = 'file:./a/log'\n[store]\nurl = 'file:/b'", &[]);
+    let loaded = loaded.unwrap();
+    assert_eq!(loaded.config.log.url, format!("file:{}/a/log", dir.path().display()));
+    assert_eq!(loaded.config.store.url, "file:/b");
+    assert_eq!(loaded.base_dir, dir.path());
+}
+
+#[test]
+fn without_a_file_paths_are_relative_to_the_current_directory() {
+    let here = std::env::current_dir().unwrap();
+    let loaded = load(None, std::iter::empty()).unwrap();
+    assert_eq!(loaded.config.log.url, format!("file:{}/penstock-data/log", here.display()));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = load(Some("/nowhere/penstock.toml".as_ref()), std::iter::empty()).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/penstock.toml"), "{error}");
+}
+
+#[test]
+fn the_environment_overrides_the_file_with_every_type() {
+    let env = [
+        ("PENSTOCK__HTTP__LISTEN", "127.0.0.1:1"),
+        ("PENSTOCK__TOPICS__PARTITIONS", "9"),
+        ("PENSTOCK__TOPICS__RETENTION", "3d"),
+        ("PENSTOCK__SCHEMAS__UNKNOWN", "reject"),
+        ("PENSTOCK__LOG__URL", "file:/elsewhere"),
+        ("PENSTOCK__ROLLUPS", r#"[{ name = "r", type = "t", windows = ["1h"] }]"#),
+        ("PENSTOCK__SHUTDOWN", r#"{ deadline = "5s" }"#),
+        ("PENSTOCK_KEY", "unrelated"),
+    ];
+    let file = "[topics]\npartitions = 2\n[[rollups]]\nname = 'q'\ntype = 't'\nwindows = ['1d']\n";
+    let config = good(file, &env).config;
+    assert_eq!(config.http.listen.port(), 1);
+    assert_eq!((config.topics.partitions, config.topics.retention.as_secs()), (9, 3 * 86_400));
+    assert_eq!(config.schemas.unknown, UnknownType::Reject);
+    assert_eq!(config.log.url, "file:/elsewhere");
+    assert_eq!(config.rollups.len(), 1);
+    assert_eq!(config.rollups[0].name, "r");
+    assert_eq!(config.shutdown.deadline, Duration::from_secs(5));
+}
+
+#[test]
+fn text_that_looks_like_a_number_can_be_text() {
+    let config = good("", &[("PENSTOCK__TELEMETRY__FILTER", "3")]).config;
+    assert_eq!(config.telemetry.filter.as_deref(), Some("3"));
+}
+
+#[test]
+fn a_mistake_in_the_environment_names_the_variable() {
+    let env = [
+        ("PENSTOCK__HTTP__LISEN", "127.0.0.1:1"),
+        ("PENSTOCK__HTPP__LISTEN", "127.0.0.1:1"),
+        ("PENSTOCK__TOPICS__PARTITIONS", "many"),
+        ("PENSTOCK__ROLLUPS__NAME", "x"),
+    ];
+    let found = mistakes("", &env);
+    let has = |text: &str| assert!(found.iter().any(|m| m.contains(text)), "{text}: {found:#?}");
+    has(
+        "environment PENSTOCK__HTTP__LISEN: http.lisen: unknown setting `lisen`; did you mean `listen`?",
+    );
+    has("environment PENSTOCK__HTPP__LISTEN: htpp: unknown setting `htpp`; did you mean `http`?");
+    has("environment PENSTOCK__TOPICS__PARTITIONS: topics.partitions: invalid type: string");
+    has(
+        "environment PENSTOCK__ROLLUPS__NAME: rollups: is a list: set it whole, as PENSTOCK__ROLLUPS",
+    );
+    assert_eq!(found.len(), 4, "{found:#?}");
+}
+
+#[test]
+fn every_mistake_of_a_file_is_found_at_its_place() {
+    let text = "\
+[http]
+  lisen = '127.0.0.1:8080'
+[topics]
+retention = '7x'
+partitions = 'four'
+[stor]
+url = 'file:x'
+[[rollups]]
+name = 'r'
+typ = 'flight'
+type = 'flight'
+windows = ['1h']
+measures = { delay = { feild = 'data.x', of = ['sum'] } }
+[[processors]]
+from = 'events.raw'
+";
+    let found = mistakes(text, &[]);
+    let has = |text: &str| assert!(found.iter().any(|m| m.contains(text)), "{text}: {found:#?}");
+    has("penstock.toml:2:3: http.lisen: unknown setting `lisen`; did you mean `listen`?");
+    has("penstock.toml:4:13: topics.retention: `7x` is not a duration");
+    has("penstock.toml:5:14: topics.partitions: invalid type: string");
+    has("penstock.toml:6:2: stor: unknown setting `stor`; did you mean `store`?");
+    has("penstock.toml:10:1: rollups[0].typ: unknown setting `typ`; did you mean `type`?");
+    has("rollups[0].measures: unknown setting `feild`; did you mean `field`?");
+    has("penstock.toml:14:1: processors[0]: missing field `name`");
+    assert_eq!(found.len(), 7, "{found:#?}");
+}
+
+#[test]
+fn what_is_not_toml_is_placed() {
+    let found = mistakes("[http]\nlisten = \n", &[]);
+    assert!(found[0].starts_with("penstock.toml:2:"), "{found:#?}");
+    assert!(found[0].contains("not TOML"), "{found:#?}");
+}
+
+#[test]
+fn tables_and_lists_are_not_confused() {
+    let found = mistakes("log = 'file:x'\n[processors]\nname = 'x'\n", &[]);
+    assert!(found[0].contains("log: is a table: write [log]"), "{found:#?}");
+    assert!(found[1].contains("processors: is a list of tables: write [[processors]]"));
+}
+
+#[test]
+fn keys_are_refused_until_they_work() {
+    let keys = "[[keys]]\nname = 'a'\nhash = 'sha256:0'\nnamespace = 'n'\nscopes = ['read']\n";
+    let found = mistakes(keys, &[]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("penstock.toml:1:") && found[0].contains("later version"));
+    assert!(!found[0].contains("sha256"), "{found:#?}");
+}
+
+/// Each pair: a file, and what its only mistake must say.
+#[test]
+fn settings_that_do_not_fit_together_are_refused() {
+    for (text, says) in [
+        ("[http]\nlisten = '0.0.0.0:80'", "http.listen: http.listen is 0.0.0.0:80, which other"),
+        ("[http]\nlisten = 'localhost:80'", "is not an IP address and port"),
+        ("[admin]\nlisten = '127.0.0.1:8080'", "admin.listen: 127.0.0.1:8080 is taken"),
+        ("[log]\nurl = 'postgres://me:s3cret@h'", "log.url: is neither file:PATH nor kafka://"),
+        ("[log]\nurl = 'file:'", "has no path"),
+        ("[log]\nurl = 'file:x'\n[store]\nurl = 'file:./x'", "store.url: is the same directory"),
+        ("[ingest]\nmax_event_bytes = 0", "ingest.max_event_bytes: must be more than 0"),
+        ("[ingest]\nmax_in_flight_bytes = 10", "less than one body of 16777216 bytes"),
+        ("[topics]\npartitions = 5000", "at most 1024"),
+        ("[schemas]\nregister = { x = 'no.avsc' }", "cannot read the schema of x"),
+        ("[telemetry]\nfilter = 'a=b=c'", "telemetry.filter: is not a filter"),
+        ("[shutdown]\ndeadline = '0s'", "shutdown.deadline: must be more than 0"),
+        (
+            "processors = [{ name = 'a' }, { name = 'a' }]",
+            "processors[1].name: `a` is taken by another processor",
+        ),
+        ("processors = [{ name = 'a b' }]", "`a b` is not a name"),
+        (
+            "processors = [{ name = 'a', from = 'events.clean' }]",
+            "processors[0].to: `events.clean` is also what it reads",
+        ),
+        ("processors = [{ name = 'a', to = 'x' }]", "none of them writes to events.clean"),
+        ("processors = [{ name = 'a', steps = [{}] }]", "processors[0].steps[0]: must be a table"),
+        ("rollups = [{ name = '_a', type = 't', windows = ['1h'] }]", "Penstock's own"),
+        ("rollups = [{ name = 'a', type = 't', windows = [] }]", "name at least one"),
+        ("rollups = [{ name = 'a', type = 't', windows = ['60m', '1h'] }]", "there twice"),
+        (
+            "rollups = [{ name = 'a', type = 't', windows = ['1h'], group_by = { count = 'x' } }]",
+            "`count` is also a column",
+        ),
+        (
+            "rollups = [{ name = 'a', type = 't', windows = ['1h'], measures = { d = { field = \
+             'x', of = ['p50'] } } }]",
+            "rollups[0].measures.d: `p50` is not known",
+        ),
+    ] {
+        let found = mistakes(text, &[]);
+        assert_eq!(found.len(), 1, "{text}: {found:#?}");
+        assert!(found[0].contains(says), "{text}: {found:#?}");
+        assert!(found[0].starts_with("penstock.toml:"), "{text}: {found:#?}");
+        assert!(!found[0].contains("s3cret"));
+    }
+}
+
+#[test]
+fn processors_that_feed_each_other_for_ever_are_refused() {
+    let text = "processors = [{ name = 'a', to = 'x' }, { name = 'b', from = 'x' }, \
+                { name = 'c', from = 'events.clean', to = 'events.raw' }]";
+    let found = mistakes(text, &[]);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found.iter().all(|m| m.contains("leads back")), "{found:#?}");
+}
