@@ -5,16 +5,19 @@
 //! former owner of a partition, changes nothing: rows carry the position they come from, and a
 //! row of an earlier position never replaces a later one.
 
+pub mod embedded;
 mod row;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use eventlog::Position;
 pub use row::{
-    Aggregate, Definition, EventKey, EventRow, FoldMark, Identity, Measure, Order, Origin,
-    RollupKey, RollupRow, Selector, TopicEpoch, VersionId,
+    Aggregate, Definition, EventKey, EventRow, FoldMark, Identity, MAX_ATTRIBUTE_BYTES,
+    MAX_GROUP_BYTES, Measure, Order, Origin, RollupKey, RollupRow, Selector, TopicEpoch, VersionId,
+    holdable,
 };
+use service::config::{RetentionConfig, StoreConfig};
 
 /// Why the store did not answer, by what the caller can do.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -131,7 +134,11 @@ pub trait StoreDriver: Send + Sync + 'static {
     async fn locate(&self, identities: &[Identity]) -> Result<Vec<Option<Origin>>, StoreError>;
     /// Rollup rows as they are, to go on folding from.
     async fn rollup_rows(&self, keys: &[RollupKey]) -> Result<Vec<Option<RollupRow>>, StoreError>;
-    /// Writes a flush; durable when it answers. Shared, so that a retry costs no copy.
+    /// Writes a flush, whole, durable when it answers. Writing it again changes nothing, nor does
+    /// a late one change what a later one wrote: `stored_to` and marks never go back (a mark
+    /// whose `to` is lower is passed over), a rollup row is replaced only by one with a higher
+    /// `last_offset`, an identity keeps the record that stored it first.
+    /// Shared, so that a retry costs no copy.
     async fn write(&self, flush: Arc<Flush>) -> Result<(), StoreError>;
     /// Keeps a definition; writing it again changes nothing.
     async fn register(&self, definition: &Definition) -> Result<(), StoreError>;
@@ -166,3 +173,34 @@ pub trait StoreDriver: Send + Sync + 'static {
 
 /// A handle on a store; clones share it.
 pub type Store = Arc<dyn StoreDriver>;
+
+/// Opens the store that a configuration names by its URL: `file:PATH` is the embedded one.
+pub async fn open(config: &StoreConfig, retention: &RetentionConfig) -> Result<Store, StoreError> {
+    // Split off by hand: a URL parser would lose relative paths.
+    match config.url.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => {
+            let options = embedded::EmbeddedOptions {
+                min_free_bytes: config.min_free_bytes,
+                keep_events: retention.events,
+                keep_rollups: retention.rollups,
+            };
+            let path = path.strip_prefix("//").unwrap_or(path);
+            Ok(Arc::new(embedded::Embedded::open(Path::new(path), options).await?))
+        }
+        _ => Err(StoreError::Fatal(format!(
+            "store.url `{}` is not one this program can open: write `file:` and the path of a \
+             folder, such as `file:./penstock-data/store`",
+            without_credentials(&config.url)
+        ))),
+    }
+}
+
+/// A URL as a message may show it.
+fn without_credentials(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}***{}", &url[..scheme + 3], &url[at..])
+        }
+        _ => url.to_owned(),
+    }
+}

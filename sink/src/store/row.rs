@@ -5,6 +5,33 @@ use std::{collections::BTreeMap, sync::Arc};
 use eventlog::Position;
 use schemas::Event;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Bytes that each of namespace, `type`, `source`, `id` and `subject` may have, so that any keys
+/// made of them fit every store (Cassandra's and the embedded engine's limit is 64 KiB a key).
+pub const MAX_ATTRIBUTE_BYTES: usize = 8 * 1024;
+
+/// Bytes that [`RollupKey::group`] may have.
+pub const MAX_GROUP_BYTES: usize = 8 * 1024;
+
+/// Whether every store can hold an event; else what is wrong with it. A pure function: one that
+/// cannot be held is poison wherever it comes from.
+pub fn holdable(event: &Event) -> Result<(), String> {
+    let attributes = [
+        ("namespace", &*event.namespace),
+        ("type", &event.kind),
+        ("source", &event.source),
+        ("id", &event.id),
+        ("subject", event.subject.as_deref().unwrap_or_default()),
+    ];
+    match attributes.into_iter().find(|(_, text)| text.len() > MAX_ATTRIBUTE_BYTES) {
+        None => Ok(()),
+        Some((name, text)) => Err(format!(
+            "`{name}` has {} bytes, and the store holds {MAX_ATTRIBUTE_BYTES}",
+            text.len()
+        )),
+    }
+}
 
 /// What makes an event itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,6 +125,36 @@ pub struct Definition {
     pub group_by: BTreeMap<String, String>,
     /// Measures by alias.
     pub measures: BTreeMap<String, Measure>,
+}
+
+impl Definition {
+    /// Its version: the first 8 bytes of the SHA-256 of its content as canonical JSON. Fields
+    /// come in the order of the struct, tables by key, so equal content gives equal text.
+    pub fn version(&self) -> VersionId {
+        // A struct of strings and numbers is always JSON.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        let mut first = [0; 8];
+        first.copy_from_slice(&Sha256::digest(&text)[..8]);
+        VersionId(u64::from_be_bytes(first))
+    }
+}
+
+impl EventRow {
+    /// Its identity.
+    pub fn identity(&self) -> Identity {
+        let event = &self.event;
+        Identity {
+            namespace: event.namespace.clone(),
+            source: event.source.clone(),
+            id: event.id.clone(),
+        }
+    }
+
+    /// What lists order it by.
+    pub fn key(&self) -> EventKey {
+        let event = &self.event;
+        EventKey { time: event.time.micros, source: event.source.clone(), id: event.id.clone() }
+    }
 }
 
 /// What is measured: the numbers at one path.
