@@ -1,1 +1,64 @@
-//! Ingest.
+//! The door of Penstock: `POST /v1/events`.
+//!
+//! # The way of a request
+//!
+//! ```text
+//! form      what the head says: form of the body, encoding, preference
+//! body      read within its limit and the byte budget of all requests, decompressed
+//! parse     split into the texts of single events, or refused as a whole
+//! check     each text becomes a record, or faults with a place
+//! handler   one append of all records; the answer waits for it
+//! answer    which status and which body that makes
+//! ```
+//!
+//! The modules in the middle are pure functions; input and output happen in `handler` and `body`.
+//!
+//! # What must stay true
+//!
+//! * Nothing is appended before the whole body was read, parsed and checked, and nothing is
+//!   acknowledged before the append has answered.
+//! * Every event of a parsed body has exactly one outcome: accepted, rejected, unavailable or
+//!   (in a strict request that failed) withheld; [`Metrics`] counts them.
+//! * What a request holds in memory is charged to one budget until the log has let go of it;
+//!   when the budget is spent, requests are turned away at once instead of waiting in line.
+//! * Each error has its status in one place: [`refusal`] for a whole request, [`answer`] for the
+//!   outcomes of events.
+
+mod answer;
+mod body;
+mod budget;
+mod check;
+mod form;
+mod handler;
+mod metrics;
+mod parse;
+mod refusal;
+
+use std::sync::Arc;
+
+use axum::{Router, routing::post};
+use eventlog::Log;
+use schemas::Codec;
+use service::config::IngestConfig;
+
+pub use metrics::Metrics;
+
+/// What the door needs.
+pub struct Ingest {
+    /// Its limits.
+    pub config: IngestConfig,
+    /// Where events go; the topic [`schemas::topics::RAW`] exists.
+    pub log: Log,
+    /// Validates and encodes them.
+    pub codec: Codec,
+    /// Counts them.
+    pub metrics: Metrics,
+    /// The tenant of every event that comes in, until there are API keys.
+    pub namespace: Arc<str>,
+}
+
+/// The route `POST /v1/events`. One router is one byte budget.
+pub fn router(ingest: Arc<Ingest>) -> Router {
+    let door = Arc::new(handler::Door::new(ingest));
+    Router::new().route("/v1/events", post(handler::post_events)).with_state(door)
+}

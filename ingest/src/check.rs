@@ -1,0 +1,186 @@
+//! From the text of an event to a record, or to the faults that stand in the way.
+//!
+//! A pure function: the time, new ids and the encoding are arguments. Each event is encoded as
+//! soon as it is parsed, so that a large batch is never in memory in three forms at once.
+
+use eventlog::Record;
+use schemas::{Defaults, Event, Fault};
+
+use crate::parse::Piece;
+
+/// An id longer than this is not repeated in an answer.
+const SHOWN_ID_BYTES: usize = 1024;
+
+/// Which event of the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// From 0.
+    pub index: usize,
+    /// In NDJSON, from 1.
+    pub line: Option<usize>,
+    /// Its id, as far as it is known.
+    pub id: Option<String>,
+}
+
+/// An event that can never be stored as it is.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// Which one.
+    pub place: Place,
+    /// Why; at least one.
+    pub faults: Vec<Fault>,
+}
+
+/// The events of a request, each either in `records` or in `rejected`.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What to append, in the order of the request.
+    pub records: Vec<Record>,
+    /// Which events they are, in the same order.
+    pub places: Vec<Place>,
+    /// The others.
+    pub rejected: Vec<Rejected>,
+    /// Whether any event got its id here.
+    pub ids_filled: bool,
+}
+
+impl Checked {
+    /// How many events the request had.
+    pub fn events(&self) -> usize {
+        self.records.len() + self.rejected.len()
+    }
+
+    /// About how much memory the records hold.
+    pub fn bytes(&self) -> usize {
+        let fixed = size_of::<Record>() + size_of::<Place>();
+        self.records.iter().map(|record| record.size() + fixed).sum()
+    }
+}
+
+/// Checks and encodes events.
+pub fn events(
+    pieces: &[Piece<'_>],
+    max_event_bytes: usize,
+    defaults: &mut Defaults<'_>,
+    encode: impl Fn(&Event) -> Result<Record, Vec<Fault>>,
+) -> Checked {
+    let mut checked = Checked {
+        records: Vec::with_capacity(pieces.len()),
+        places: Vec::with_capacity(pieces.len()),
+        ..Checked::default()
+    };
+    for (index, piece) in pieces.iter().enumerate() {
+        let place = |id| Place { index, line: piece.line, id };
+        match event(piece.text, max_event_bytes, defaults, &encode) {
+            Ok((record, id, filled)) => {
+                checked.ids_filled |= filled;
+                checked.records.push(record);
+                checked.places.push(place(Some(id)));
+            }
+            Err(faults) => {
+                checked.rejected.push(Rejected { place: place(id_of(piece.text)), faults });
+            }
+        }
+    }
+    checked
+}
+
+fn event(
+    text: &[u8],
+    max_bytes: usize,
+    defaults: &mut Defaults<'_>,
+    encode: impl Fn(&Event) -> Result<Record, Vec<Fault>>,
+) -> Result<(Record, String, bool), Vec<Fault>> {
+    if text.len() > max_bytes {
+        return Err(vec![Fault {
+            code: "event_too_large",
+            detail: format!(
+                "the event has {} bytes; max_event_bytes allows {max_bytes}",
+                text.len()
+            ),
+            pointer: String::new(),
+        }]);
+    }
+    let (event, filled) = schemas::event_from_json(text, defaults)?;
+    let record = encode(&event)?;
+    Ok((record, event.id, filled.id))
+}
+
+/// The id of an event that has faults, when it can be read at all.
+fn id_of(text: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct OnlyId {
+        id: String,
+    }
+    let id = serde_json::from_slice::<OnlyId>(text).ok()?.id;
+    (id.len() <= SHOWN_ID_BYTES).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn check(texts: &[&str], fill: bool) -> Checked {
+        let pieces: Vec<_> = texts
+            .iter()
+            .enumerate()
+            .map(|(n, text)| Piece { line: Some(n + 1), text: text.as_bytes() })
+            .collect();
+        let namespace: Arc<str> = "default".into();
+        let mut new_id = || "made".to_owned();
+        let mut defaults = Defaults {
+            namespace: &namespace,
+            now: 0,
+            fill_id: fill.then_some(&mut new_id as &mut dyn FnMut() -> String),
+            fill_specversion: fill,
+        };
+        let encode = |event: &Event| match event.kind.as_str() {
+            "bad" => Err(vec![Fault {
+                code: "schema_mismatch",
+                detail: "no".into(),
+                pointer: "/data/x".into(),
+            }]),
+            _ => Ok(Record { key: Some(event.id.clone().into()), ..Record::default() }),
+        };
+        events(&pieces, 100, &mut defaults, encode)
+    }
+
+    const GOOD: &str = r#"{"specversion":"1.0","id":"a","source":"s","type":"good"}"#;
+    const BAD: &str = r#"{"specversion":"1.0","id":"b","source":"s","type":"bad"}"#;
+
+    #[test]
+    fn each_event_is_either_a_record_or_rejected_at_its_own_place() {
+        let checked = check(&[GOOD, "{", BAD, GOOD], false);
+        assert_eq!(checked.events(), 4);
+        let kept: Vec<_> = checked.places.iter().map(|place| place.index).collect();
+        assert_eq!(kept, [0, 3]);
+        let rejected: Vec<_> =
+            checked.rejected.iter().map(|r| (r.place.index, r.place.line)).collect();
+        assert_eq!(rejected, [(1, Some(2)), (2, Some(3))]);
+    }
+
+    #[test]
+    fn a_rejected_event_is_named_by_its_id_when_that_can_be_read() {
+        let checked = check(&[BAD, "{\"id\":\"c\""], false);
+        let ids: Vec<_> = checked.rejected.iter().map(|r| r.place.id.as_deref()).collect();
+        assert_eq!(ids, [Some("b"), None]);
+    }
+
+    #[test]
+    fn an_event_over_its_limit_is_rejected_for_that() {
+        let large = GOOD.replace("good", &"x".repeat(100));
+        let checked = check(&[&large], false);
+        assert_eq!(checked.rejected[0].faults[0].code, "event_too_large");
+        assert_eq!(checked.rejected[0].place.id.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn an_id_that_was_filled_in_is_reported() {
+        let checked = check(&[r#"{"source":"s","type":"good"}"#], true);
+        assert!(checked.ids_filled);
+        assert_eq!(checked.places[0].id.as_deref(), Some("made"));
+        assert!(!check(&[GOOD], true).ids_filled);
+    }
+}

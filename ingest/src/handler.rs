@@ -1,0 +1,280 @@
+//! One request from its head to its answer: the order of the steps, and the waiting.
+//!
+//! Every wait has the request's deadline. The append runs in a task of its own that holds the
+//! request's share of the byte budget, so that a client that leaves, or a log that hangs, can
+//! neither cut an append in two nor make room for more than the budget.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use eventlog::{AppendError, Appended, Record};
+use http::{HeaderMap, StatusCode, header::EXPECT};
+use schemas::{Defaults, topics};
+use service::http::request_id;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::{
+    Ingest,
+    answer::Outcome,
+    body,
+    budget::{Budget, Share},
+    check::{self, Checked},
+    form::{Encoding, Form, Head},
+    parse,
+    refusal::Refusal,
+};
+
+/// A body larger than this is parsed on a thread of its own: parsing it would keep a thread of the
+/// runtime for longer than about a millisecond.
+const INLINE_BYTES: usize = 256 * 1024;
+
+/// The door and its budget.
+pub struct Door {
+    ingest: Arc<Ingest>,
+    budget: Budget,
+    /// When a failure of the log was last reported, in seconds since the Unix epoch.
+    reported: AtomicU64,
+}
+
+/// `POST /v1/events`
+pub async fn post_events(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let started = Instant::now();
+    let response = match door.receive(request, started).await {
+        Ok(outcome) => {
+            door.ingest.metrics.decided(&outcome);
+            outcome.into_response()
+        }
+        Err(refusal) => {
+            tracing::debug!(
+                request_id = request_id::current().unwrap_or_default(),
+                status = refusal.status().as_u16(),
+                code = refusal.code(),
+                "request refused"
+            );
+            refusal.into_response()
+        }
+    };
+    door.ingest.metrics.answered(response.status(), started.elapsed());
+    response
+}
+
+impl Door {
+    /// A door with nothing in flight.
+    pub fn new(ingest: Arc<Ingest>) -> Self {
+        let gauge = ingest.metrics.in_flight_bytes.clone();
+        let budget = Budget::new(ingest.config.max_in_flight_bytes, gauge);
+        Self { ingest, budget, reported: AtomicU64::new(0) }
+    }
+
+    async fn receive(
+        self: &Arc<Self>,
+        request: Request,
+        started: Instant,
+    ) -> Result<Outcome, Refusal> {
+        let deadline = started + self.ingest.config.timeout;
+        let (parts, mut body) = request.into_parts();
+        let head = match self.admit(&parts.headers, &body) {
+            Ok(head) => head,
+            Err(refusal) => {
+                // Polling the body would tell a client that asked first to go on sending it.
+                if !expects_continue(&parts.headers) {
+                    body::discard(&mut body).await;
+                }
+                return Err(refusal);
+            }
+        };
+        let mut share = self.budget.share();
+        let bytes = self.read(&mut body, &mut share, deadline).await?;
+        drop(body);
+        let (checked, share) = self.check(bytes, head, share).await?;
+        let outcome = if head.strict && !checked.rejected.is_empty() {
+            Outcome::withheld(checked)
+        } else {
+            self.append(checked, head.strict, share, deadline).await
+        };
+        self.report(&outcome);
+        Ok(outcome)
+    }
+
+    /// What can be decided before the body is read.
+    fn admit(&self, headers: &HeaderMap, body: &Body) -> Result<Head, Refusal> {
+        let head = Head::read(headers)?;
+        let declared = body::declared(body).unwrap_or(0);
+        let limit = self.ingest.config.max_body_bytes;
+        if declared > limit {
+            return Err(Refusal::BodyTooLarge(limit));
+        }
+        if !self.budget.has(declared) {
+            return Err(Refusal::OverBudget);
+        }
+        Ok(head)
+    }
+
+    async fn read(
+        &self,
+        body: &mut Body,
+        share: &mut Share,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Refusal> {
+        let config = &self.ingest.config;
+        let declared = body::declared(body);
+        let read = body::read(body, declared, config.max_body_bytes, share);
+        match timeout_at(deadline, read).await {
+            Ok(Ok(bytes)) => {
+                self.ingest.metrics.body_bytes.inc_by(bytes.len() as u64);
+                Ok(bytes)
+            }
+            Ok(Err(refusal)) => {
+                share.shrink(usize::MAX);
+                body::discard(body).await;
+                Err(refusal)
+            }
+            Err(_) => Err(Refusal::TooSlow(config.timeout)),
+        }
+    }
+
+    async fn check(
+        self: &Arc<Self>,
+        bytes: Vec<u8>,
+        head: Head,
+        mut share: Share,
+    ) -> Result<(Checked, Share), Refusal> {
+        let now = unix_micros();
+        if bytes.len() <= INLINE_BYTES && head.encoding == Encoding::Identity {
+            let checked = self.examine(bytes, head, now, &mut share)?;
+            return Ok((checked, share));
+        }
+        let door = Arc::clone(self);
+        let examined = tokio::task::spawn_blocking(move || {
+            let checked = door.examine(bytes, head, now, &mut share)?;
+            Ok((checked, share))
+        });
+        examined.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request could not be examined");
+            Err(Refusal::Internal)
+        })
+    }
+
+    /// From the bytes as sent to records; on return `share` stands for the records alone.
+    fn examine(
+        &self,
+        mut bytes: Vec<u8>,
+        head: Head,
+        now: i64,
+        share: &mut Share,
+    ) -> Result<Checked, Refusal> {
+        let Ingest { config, codec, namespace, .. } = &*self.ingest;
+        if head.encoding == Encoding::Gzip {
+            let inflated = body::inflate(&bytes, config.max_decompressed_bytes, share)?;
+            share.shrink(bytes.len());
+            bytes = inflated;
+        }
+        let pieces = parse::split(&bytes, head.form, config.max_batch_events)?;
+        let mut new_id = || Uuid::now_v7().to_string();
+        let plain = head.form == Form::Plain;
+        let mut defaults = Defaults {
+            namespace,
+            now,
+            fill_id: plain.then_some(&mut new_id as &mut dyn FnMut() -> String),
+            fill_specversion: plain,
+        };
+        let checked = check::events(&pieces, config.max_event_bytes, &mut defaults, |event| {
+            codec.encode(event)
+        });
+        share.grow(checked.bytes())?;
+        share.shrink(bytes.len());
+        Ok(checked)
+    }
+
+    async fn append(
+        &self,
+        checked: Checked,
+        strict: bool,
+        share: Share,
+        deadline: Instant,
+    ) -> Outcome {
+        let Checked { records, places, rejected, ids_filled } = checked;
+        let results = match records.is_empty() {
+            true => Vec::new(),
+            false => self.append_records(records, share, deadline).await,
+        };
+        Outcome::appended(places, rejected, results, ids_filled, strict)
+    }
+
+    /// The one append of a request. What has no answer by the deadline has an unknown fate.
+    async fn append_records(
+        &self,
+        records: Vec<Record>,
+        share: Share,
+        deadline: Instant,
+    ) -> Vec<Result<Appended, AppendError>> {
+        let started = Instant::now();
+        let log = self.ingest.log.clone();
+        let append = tokio::spawn(async move {
+            let results = log.append(topics::RAW, records).await;
+            drop(share);
+            results
+        });
+        let results = timeout_at(deadline, append).await;
+        self.ingest.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
+        let failed = match results {
+            Ok(Ok(results)) => {
+                if let Some(error) = results.iter().find_map(|result| result.as_ref().err()) {
+                    self.report_log(error);
+                }
+                return results;
+            }
+            Ok(Err(error)) => format!("the append ended early: {error}"),
+            Err(_) => format!("no answer within {:?}", self.ingest.config.timeout),
+        };
+        self.report_log(&AppendError::Unknown(failed));
+        Vec::new()
+    }
+
+    /// A log that fails, fails for every request: one line a second is enough.
+    fn report_log(&self, error: &AppendError) {
+        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        if self.reported.swap(second, Relaxed) != second {
+            tracing::warn!(
+                request_id = request_id::current().unwrap_or_default(),
+                %error,
+                "an append failed"
+            );
+        }
+    }
+
+    fn report(&self, outcome: &Outcome) {
+        if outcome.status() != StatusCode::ACCEPTED {
+            tracing::debug!(
+                request_id = request_id::current().unwrap_or_default(),
+                status = outcome.status().as_u16(),
+                accepted = outcome.accepted,
+                rejected = outcome.rejected.len(),
+                unavailable = outcome.unavailable.len(),
+                withheld = outcome.withheld,
+                "not every event was accepted"
+            );
+        }
+    }
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn unix_micros() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}
