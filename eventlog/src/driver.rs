@@ -58,6 +58,9 @@ pub trait LogDriver: Send + Sync + 'static {
     ) -> Result<Box<dyn SubscriptionDriver>, LogError>;
     /// A group's committed positions in a topic, one for each partition.
     async fn committed(&self, group: &str, topic: &str) -> Result<Vec<Option<Position>>, LogError>;
+    /// Whether appends can be taken now, for readiness: `Retry` while they are put off and may
+    /// recover by themselves, `Fatal` when only opening the log again can help. Cheap.
+    fn status(&self) -> Result<(), LogError>;
 }
 
 /// What [`crate::Reader`] stands on.

@@ -21,12 +21,19 @@
 //! path of recovery.
 
 mod driver;
+pub mod embedded;
+mod metrics;
+mod options;
+mod partitioner;
 mod record;
 mod subscription;
 
 use std::{sync::Arc, time::Duration};
 
 pub use driver::{LogDriver, ReadDriver, SubscriptionDriver, TransactDriver};
+pub use metrics::Metrics;
+pub use options::{Clock, Options, open};
+pub use partitioner::partition_for;
 pub use record::{Headers, HeadersBuilder, Record, Stored};
 pub use subscription::{
     Assigned, Assignment, Batch, Delivery, Gap, Lease, Revocation, Subscription, Transactor,
@@ -252,6 +259,11 @@ impl Log {
     /// See [`LogDriver::subscribe`].
     pub async fn subscribe(&self, group: &str, topics: &[&str]) -> Result<Subscription, LogError> {
         self.0.subscribe(group, topics).await.map(Subscription::new)
+    }
+
+    /// See [`LogDriver::status`].
+    pub fn status(&self) -> Result<(), LogError> {
+        self.0.status()
     }
 
     /// See [`LogDriver::committed`].

@@ -1,0 +1,155 @@
+//! What goes, and when: whole chunks from the head of partitions whose topic allows it.
+//!
+//! A chunk goes when all of it is older than the topic's age, or when the partition would still keep
+//! the topic's size without it. The start moves up before anything is removed, so that a reader
+//! never takes a removed chunk for a damaged log. Compacted topics are never aged.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{
+    Core, START_PREFIX,
+    chunk::ChunkKey,
+    engine::Engine,
+    topic::{Cursor, Partition, Topic, locked},
+    writer::Write,
+};
+use crate::{LogError, Metrics, Position, Retention};
+
+/// The most chunks removed in one write.
+const AT_ONCE: usize = 4096;
+/// After this many removed bytes the engine is made to give the space back.
+const RECLAIM_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Runs [`retain`] by the period for as long as the log is open.
+pub(crate) fn spawn(core: &Arc<Core>) {
+    let period = core.options.retention_period;
+    // The task must not keep a log open that nobody else holds.
+    let open = Arc::downgrade(core);
+    core.runtime.spawn(async move {
+        loop {
+            tokio::time::sleep(period).await;
+            let Some(core) = Weak::upgrade(&open) else { return };
+            if let Err(e) = retain(&core).await {
+                tracing::warn!(error = %e, "retention could not do its work; it tries again");
+            }
+        }
+    });
+}
+
+/// Takes what may go, of every topic.
+pub(crate) async fn retain(core: &Arc<Core>) -> Result<(), LogError> {
+    let mut removed = 0;
+    for topic in core.all_topics() {
+        let Retention::Delete { age, bytes } = topic.retention() else { continue };
+        if age.is_none() && bytes.is_none() {
+            continue;
+        }
+        for partition in &topic.partitions {
+            removed += retain_partition(core, &topic, partition, age, bytes).await?;
+        }
+    }
+    if removed >= RECLAIM_BYTES {
+        let engine = core.engine.clone();
+        let reclaimed = tokio::task::spawn_blocking(move || engine.reclaim()).await;
+        reclaimed.unwrap_or_else(|e| Err(LogError::Retry(e.to_string())))?;
+    }
+    Ok(())
+}
+
+async fn retain_partition(
+    core: &Arc<Core>,
+    topic: &Arc<Topic>,
+    partition: &Arc<Partition>,
+    age: Option<Duration>,
+    bytes: Option<u64>,
+) -> Result<u64, LogError> {
+    let mut removed = 0;
+    loop {
+        let old = age.map(|age| {
+            let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+            core.options.clock.now().saturating_sub(age)
+        });
+        let (engine, of) = (core.engine.clone(), partition.clone());
+        let due = tokio::task::spawn_blocking(move || due(&engine, &of, old, bytes)).await;
+        let due = due.unwrap_or_else(|e| Err(LogError::Retry(e.to_string())))?;
+        let Some(start) = due.chunks.last().map(|last| last.next) else { return Ok(removed) };
+        let more = due.chunks.len() == AT_ONCE;
+        partition.trim(start);
+        core.write(Write {
+            meta: vec![(start_key(partition.topic_id, partition.index), due.start.to_vec())],
+            size: due.chunks.len() * 64,
+            removals: due.chunks,
+            ..Write::default()
+        })
+        .await?;
+        Metrics::of(&core.options.metrics.retention_bytes, &topic.name).inc_by(due.bytes);
+        removed += due.bytes;
+        topic.wake();
+        if !more {
+            return Ok(removed);
+        }
+    }
+}
+
+/// What may go from a partition.
+struct Due {
+    chunks: Vec<ChunkKey>,
+    bytes: u64,
+    /// What is kept of where the partition starts then.
+    start: [u8; 24],
+}
+
+fn due(
+    engine: &Engine,
+    partition: &Partition,
+    old: Option<i64>,
+    keep: Option<u64>,
+) -> Result<Due, LogError> {
+    let bounds = partition.bounds();
+    let total = locked(&partition.cursor).bytes;
+    let mut due = Due { chunks: Vec::new(), bytes: 0, start: [0; 24] };
+    for chunk in engine.chunks_from(partition.topic_id, partition.index, bounds.start) {
+        let chunk = chunk?;
+        let after = chunk.header.bytes_before + chunk.len() as u64;
+        let aged = old.is_some_and(|old| chunk.header.time <= old);
+        let spare = keep.is_some_and(|keep| total.saturating_sub(after) >= keep);
+        if chunk.key.next > bounds.end || !(aged || spare) || due.chunks.len() == AT_ONCE {
+            break;
+        }
+        due.bytes += chunk.len() as u64;
+        due.start[..8].copy_from_slice(&chunk.key.next.to_be_bytes());
+        due.start[8..16].copy_from_slice(&chunk.header.time.to_be_bytes());
+        due.start[16..].copy_from_slice(&after.to_be_bytes());
+        due.chunks.push(chunk.key);
+    }
+    Ok(due)
+}
+
+fn start_key(topic: u32, partition: u32) -> Vec<u8> {
+    let mut key = START_PREFIX.to_vec();
+    key.extend(topic.to_be_bytes());
+    key.extend(partition.to_be_bytes());
+    key
+}
+
+/// Where a partition starts, and where its writer stands if nothing of it is left.
+pub(crate) fn load_start(
+    engine: &Engine,
+    topic: u32,
+    partition: u32,
+) -> Result<(Position, Cursor), LogError> {
+    let Some(stored) = engine.meta(&start_key(topic, partition))? else {
+        return Ok((0, Cursor::default()));
+    };
+    let word = |at: usize| {
+        let word = stored.get(at..at + 8).and_then(|word| word.first_chunk::<8>());
+        word.map(|word| u64::from_be_bytes(*word))
+    };
+    let (Some(next), Some(time), Some(bytes)) = (word(0), word(8), word(16)) else {
+        return Err(engine.wrong("where a partition starts cannot be read"));
+    };
+    Ok((next, Cursor { next, time: time as i64, bytes }))
+}

@@ -1,0 +1,106 @@
+//! How a log is opened: by URL, with limits, a clock and metrics given from outside.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{Log, LogError, Metrics, embedded};
+
+/// Opens the log that a URL names: `file:PATH` (absolute or relative to the working directory) is
+/// the embedded log. Needs a running tokio runtime.
+pub async fn open(url: &str, options: Options) -> Result<Log, LogError> {
+    match url.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => {
+            // `file:///x` and `file:/x` mean the same; `file:x` stays relative.
+            let path = path.strip_prefix("//").unwrap_or(path);
+            embedded::open(PathBuf::from(path), options).await.map(Log::new)
+        }
+        Some(("file", _)) => {
+            Err(LogError::Fatal("log url `file:` names no path; write file:PATH".into()))
+        }
+        Some(("kafka", _)) => {
+            Err(LogError::Fatal(format!("log url {url}: this build has no Kafka; use file:PATH")))
+        }
+        _ => Err(LogError::Fatal(format!("log url `{url}` is not known; write file:PATH"))),
+    }
+}
+
+/// Limits of a log, and what it takes from outside.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Appends and transactions are refused while the file system has fewer bytes free. Default 64 MiB.
+    pub min_free_bytes: u64,
+    /// A larger record is refused for good. Default 8 MiB.
+    pub max_record_bytes: usize,
+    /// How many bytes of appends may wait for the disk before more are put off. Default 16 MiB.
+    pub max_queued_bytes: usize,
+    /// How long a revoked partition waits for the acknowledgement before it is fenced. Default 10 s.
+    pub revoke_deadline: Duration,
+    /// How long an append or commit waits for the disk before its outcome is called unknown.
+    /// Default 30 s.
+    pub commit_deadline: Duration,
+    /// How much of what was appended last stays in memory for readers at the end. Default 16 MiB.
+    pub tail_bytes: usize,
+    /// Size of the batches that readers get, about, in bytes. Default 1 MiB.
+    pub batch_bytes: usize,
+    /// The most records in such a batch. Default 8,192.
+    pub batch_records: usize,
+    /// How often retention looks for what may go. Default 30 s.
+    pub retention_period: Duration,
+    /// Where append times come from.
+    pub clock: Clock,
+    /// Where the log counts.
+    pub metrics: Metrics,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Self {
+            min_free_bytes: 64 * MIB as u64,
+            max_record_bytes: 8 * MIB,
+            max_queued_bytes: 16 * MIB,
+            revoke_deadline: Duration::from_secs(10),
+            commit_deadline: Duration::from_secs(30),
+            tail_bytes: 16 * MIB,
+            batch_bytes: MIB,
+            batch_records: 8192,
+            retention_period: Duration::from_secs(30),
+            clock: Clock::system(),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// A source of time: microseconds since the Unix epoch.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> i64 + Send + Sync>);
+
+impl Clock {
+    /// The wall clock.
+    pub fn system() -> Self {
+        Self::new(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+        })
+    }
+
+    /// A clock of one's own, for tests.
+    pub fn new(now: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The time now.
+    pub fn now(&self) -> i64 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
