@@ -1,2 +1,5 @@
-//! The `penstock` binary.
-fn main() {}
+//! The `penstock` binary: see [`penstock::cli`].
+
+fn main() -> std::process::ExitCode {
+    penstock::cli::main()
+}

@@ -1,0 +1,117 @@
+//! The commands as users type them, and how each ends: exit 0 on success, 1 on failure, 2 on
+//! wrong usage, with what failed on stderr.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use reqwest::Url;
+
+use service::{config::TelemetryConfig, telemetry};
+
+use crate::post::{self, PostOptions};
+
+/// A self-hosted event pipeline in one binary.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  penstock demo                              the whole way on a month of real flights
+  penstock run --config penstock.toml        a pipeline of your own
+  penstock post events.ndjson                events from a file
+  penstock config check --config penstock.toml
+
+Exit codes: 0 success, 1 failure, 2 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Post(PostArgs),
+}
+
+/// Post NDJSON files of structured CloudEvents, one event per line
+///
+/// Batches that are answered with 429 or 503, or not at all, are tried again; that is safe,
+/// because every event carries its own id. For the same reason an interrupted post is resumed by
+/// running it again. Events that are refused for good are written to FILE.rejects.ndjson (an
+/// older file of that name is replaced) with the reason beside each, and the exit code is 1.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penstock post events.ndjson
+  zcat january.ndjson.gz | penstock post - --url http://pipeline:8080
+  jq -c .event events.ndjson.rejects.ndjson | penstock post -     once they are corrected")]
+struct PostArgs {
+    /// Files to post; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The server
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = server)]
+    url: Url,
+    /// Events in a request
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    batch: u32,
+    /// Requests at once; 1 keeps the order of the file within each subject
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    concurrency: u32,
+    /// How long a batch is tried before giving up, such as 30s or 5m
+    #[arg(long, default_value = "1m", value_name = "TIME", value_parser = service::config::duration::parse)]
+    give_up: Duration,
+}
+
+fn server(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    match url.scheme() {
+        "http" => Ok(url),
+        other => Err(format!("`{other}` is not spoken by this version: use http://HOST:PORT")),
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print(); // there is no other place to say it
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(dispatch(cli.command));
+            // A thread that still waits for standard input must not keep the process.
+            runtime.shutdown_background();
+            outcome
+        });
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Post(args) => {
+            telemetry::init(&TelemetryConfig { filter: Some("warn".into()), ..Default::default() });
+            post::post(PostOptions {
+                files: args.files,
+                url: args.url,
+                batch: args.batch as usize,
+                concurrency: args.concurrency as usize,
+                give_up: args.give_up,
+            })
+            .await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

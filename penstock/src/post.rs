@@ -1,0 +1,164 @@
+//! `penstock post`: files of events to a server, in batches, until each has its answer.
+//!
+//! Nothing is remembered between runs, and nothing needs to be: every event carries its own id,
+//! so that posting a file again, whole or in part, has no further effect. That is what makes an
+//! interrupted post resumable: run it again.
+
+mod batch;
+mod poster;
+mod progress;
+mod rejects;
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use reqwest::Url;
+use tokio::{sync::mpsc, task::JoinSet};
+
+pub use self::{
+    batch::{Batch, Batches},
+    poster::{Posted, Poster, Reject},
+    progress::Progress,
+    rejects::Rejects,
+};
+
+/// What to post, and how.
+#[derive(Clone, Debug)]
+pub struct PostOptions {
+    /// NDJSON files; `-` is standard input.
+    pub files: Vec<PathBuf>,
+    /// The server.
+    pub url: Url,
+    /// Events in a request.
+    pub batch: usize,
+    /// Requests at once.
+    pub concurrency: usize,
+    /// How long a batch is tried until the post gives up.
+    pub give_up: Duration,
+}
+
+/// Posts the files one after the other; an error when any event is not stored.
+pub async fn post(options: PostOptions) -> Result<()> {
+    let poster = Poster::new(&options.url, options.give_up)?;
+    let mut rejected = 0;
+    for file in &options.files {
+        rejected += post_file(&poster, file, &options).await?;
+    }
+    if rejected > 0 {
+        bail!("{rejected} events were rejected: correct them and post them again");
+    }
+    Ok(())
+}
+
+async fn post_file(poster: &Poster, path: &Path, options: &PostOptions) -> Result<u64> {
+    let name = path.display().to_string();
+    let (input, total) = open(path)?;
+    let mut progress = Progress::new(&name, total);
+    let mut rejects = Rejects::beside(path);
+    let mut accepted = 0;
+    let batches = Batches::new(input, options.batch);
+    let outcome = post_all(poster, batches, options.concurrency, |posted| {
+        accepted += posted.accepted;
+        progress.add(posted.accepted + posted.rejects.len() as u64);
+        posted.rejects.iter().try_for_each(|reject| rejects.write(reject))
+    })
+    .await;
+    progress.finish();
+    println!("{name}: {accepted} accepted, {} events/s", progress.rate());
+    let rejected = match rejects.finish()? {
+        Some((count, path)) => {
+            println!("{name}: {count} rejected, see {}", path.display());
+            count
+        }
+        None => 0,
+    };
+    outcome.with_context(|| {
+        format!(
+            "{name}: not all is posted; run it again, what is there already has no further effect"
+        )
+    })?;
+    Ok(rejected)
+}
+
+type Input = Box<dyn BufRead + Send>;
+
+/// The input, and how many lines it has if that can be known.
+fn open(path: &Path) -> Result<(Input, Option<u64>)> {
+    if path == Path::new("-") {
+        return Ok((Box::new(BufReader::new(io::stdin())), None));
+    }
+    let open = || File::open(path).with_context(|| format!("cannot read {}", path.display()));
+    let file = open()?;
+    let regular = file.metadata().is_ok_and(|meta| meta.is_file());
+    let lines = if regular { count_lines(open()?).ok() } else { None };
+    Ok((Box::new(BufReader::with_capacity(256 * 1024, file)), lines))
+}
+
+fn count_lines(file: File) -> io::Result<u64> {
+    let mut reader = BufReader::with_capacity(256 * 1024, file);
+    let mut lines = 0;
+    loop {
+        let chunk = reader.fill_buf()?;
+        if chunk.is_empty() {
+            return Ok(lines);
+        }
+        lines += chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let length = chunk.len();
+        reader.consume(length);
+    }
+}
+
+/// Posts batches, `concurrency` at once, and hands over each outcome. At the first error no more
+/// are started; those under way are finished.
+pub async fn post_all(
+    poster: &Poster,
+    batches: impl Iterator<Item = io::Result<Batch>> + Send + 'static,
+    concurrency: usize,
+    mut each: impl FnMut(Posted) -> Result<()>,
+) -> Result<()> {
+    let (send, mut receive) = mpsc::channel(concurrency.max(1));
+    let reading = tokio::task::spawn_blocking(move || {
+        // A receiver that is gone has met an error; there is nothing left to read for.
+        for batch in batches {
+            if send.blocking_send(batch).is_err() {
+                break;
+            }
+        }
+    });
+    let mut under_way = JoinSet::new();
+    let mut first_error = None;
+    let mut open = true;
+    while open || !under_way.is_empty() {
+        tokio::select! {
+            batch = receive.recv(), if open && under_way.len() < concurrency.max(1) => match batch {
+                Some(Ok(batch)) => {
+                    let poster = poster.clone();
+                    under_way.spawn(async move { poster.post(batch).await });
+                }
+                Some(Err(error)) => {
+                    first_error.get_or_insert(anyhow::Error::from(error));
+                    open = false;
+                }
+                None => open = false,
+            },
+            Some(joined) = under_way.join_next() => {
+                let handed = joined.context("a post ended early").flatten().and_then(&mut each);
+                if let Err(error) = handed {
+                    first_error.get_or_insert(error);
+                    open = false;
+                }
+            }
+        }
+    }
+    drop(receive);
+    match first_error {
+        // Standard input may never end; the process does.
+        Some(error) => Err(error),
+        None => reading.await.context("reading the input"),
+    }
+}

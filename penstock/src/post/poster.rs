@@ -1,0 +1,234 @@
+//! Posts one batch until it is answered for good: what a well-behaved client does.
+//!
+//! The rules are those of the HTTP API: a 2xx never needs a retry; 429, 503 and a broken
+//! connection are retried as a whole, which is safe because every event carries its own id;
+//! anything else will not get better.
+
+use std::{
+    error::Error as _,
+    hash::{BuildHasher, RandomState},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use http::{StatusCode, header};
+use reqwest::{Client, Response, Url};
+use serde::Deserialize;
+use tokio::time::sleep;
+
+use super::batch::Batch;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A server that asks for more patience than this is asked again sooner.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Longer than the server may take by default.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A client of one server.
+#[derive(Clone, Debug)]
+pub struct Poster {
+    client: Client,
+    url: Url,
+    give_up: Duration,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Posted {
+    /// Events that are durable.
+    pub accepted: u64,
+    /// Events that were refused for good.
+    pub rejects: Vec<Reject>,
+}
+
+/// An event that was refused for good.
+#[derive(Debug)]
+pub struct Reject {
+    /// Its line in the file.
+    pub line: u64,
+    /// The server's word for the fault.
+    pub code: String,
+    /// What is wrong.
+    pub detail: String,
+    /// Where in the event, as a JSON pointer.
+    pub pointer: Option<String>,
+    /// The event as it was sent.
+    pub event: Vec<u8>,
+}
+
+/// What the answers say that matters here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    accepted: u64,
+    errors: Vec<EventError>,
+    code: String,
+    detail: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct EventError {
+    index: usize,
+    code: String,
+    detail: String,
+    pointer: Option<String>,
+}
+
+enum Attempt {
+    Done(Posted),
+    TooLarge(String),
+    Retry { why: String, after: Option<Duration> },
+}
+
+impl Poster {
+    /// A client of the server at `base`, such as `http://127.0.0.1:8080`, that tries each batch
+    /// for `give_up` at most.
+    pub fn new(base: &Url, give_up: Duration) -> Result<Self> {
+        let client = Client::builder()
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(ANSWER_TIMEOUT)
+            .build()
+            .context("cannot set up the HTTP client")?;
+        let url = base.join("/v1/events").context("the URL has no place for a path")?;
+        Ok(Self { client, url, give_up })
+    }
+
+    /// Posts a batch. An error means that some of it is not acknowledged and that trying on does
+    /// not help.
+    pub async fn post(&self, batch: Batch) -> Result<Posted> {
+        let mut posted = Posted::default();
+        // A batch that is too large is tried in halves, so that one huge event harms only itself.
+        let mut open = vec![batch];
+        while let Some(batch) = open.pop() {
+            match self.post_whole(&batch).await? {
+                Ok(more) => {
+                    posted.accepted += more.accepted;
+                    posted.rejects.extend(more.rejects);
+                }
+                Err(_) if batch.len() > 1 => {
+                    let (first, second) = batch.halves();
+                    open.extend([second, first]);
+                }
+                Err(detail) => posted.rejects.extend(too_large(&batch, &detail)),
+            }
+        }
+        Ok(posted)
+    }
+
+    /// Tries until there is an answer for good; the inner error is a batch over a limit.
+    async fn post_whole(&self, batch: &Batch) -> Result<Result<Posted, String>> {
+        let deadline = Instant::now() + self.give_up;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (why, after) = match self.attempt(batch).await? {
+                Attempt::Done(posted) => return Ok(Ok(posted)),
+                Attempt::TooLarge(detail) => return Ok(Err(detail)),
+                Attempt::Retry { why, after } => (why, after),
+            };
+            let wait = after.unwrap_or(jittered(pause));
+            if Instant::now() + wait > deadline {
+                bail!("gave up after {:?}: {why}", self.give_up);
+            }
+            if wait >= Duration::from_secs(1) {
+                tracing::warn!("{why}; trying again");
+            }
+            sleep(wait).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn attempt(&self, batch: &Batch) -> Result<Attempt> {
+        let request = self
+            .client
+            .post(self.url.clone())
+            .header(header::CONTENT_TYPE, "application/x-ndjson")
+            .body(batch.body().to_vec());
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(retry(&error, &self.url)),
+        };
+        let (status, after) = (response.status(), retry_after(&response));
+        let body = match response.bytes().await {
+            Ok(body) => body,
+            Err(error) => return Ok(retry(&error, &self.url)),
+        };
+        let answer: Option<Answer> = serde_json::from_slice(&body).ok();
+        match status {
+            StatusCode::ACCEPTED | StatusCode::MULTI_STATUS | StatusCode::UNPROCESSABLE_ENTITY => {
+                let answer = answer.with_context(|| {
+                    format!("{} answered {status} with a body that is not Penstock's", self.url)
+                })?;
+                done(batch, answer).map(Attempt::Done)
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Ok(Attempt::Retry { why: said(status, answer, &self.url), after })
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Ok(Attempt::TooLarge(answer.unwrap_or_default().detail))
+            }
+            _ => Err(anyhow!(said(status, answer, &self.url))),
+        }
+    }
+}
+
+fn retry(error: &reqwest::Error, url: &Url) -> Attempt {
+    let cause = error.source().map_or_else(
+        || error.to_string(),
+        |mut cause| {
+            while let Some(deeper) = cause.source() {
+                cause = deeper;
+            }
+            cause.to_string()
+        },
+    );
+    Attempt::Retry { why: format!("no answer from {url}: {cause}"), after: None }
+}
+
+fn said(status: StatusCode, answer: Option<Answer>, url: &Url) -> String {
+    let answer = answer.unwrap_or_default();
+    if answer.code.is_empty() {
+        return format!("{url} answered {status}: is that Penstock?");
+    }
+    format!("{url} answered {status}: {} ({})", answer.detail, answer.code)
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(jittered(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER)))
+}
+
+/// Up to a quarter longer, so that clients that failed together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0) % 256;
+    pause + pause * u32::try_from(random).unwrap_or(0) / 1024
+}
+
+fn done(batch: &Batch, answer: Answer) -> Result<Posted> {
+    let mut posted = Posted { accepted: answer.accepted, rejects: Vec::new() };
+    for error in answer.errors {
+        let (line, event) = batch.event(error.index).with_context(|| {
+            format!("the server refused event {} of {}", error.index, batch.len())
+        })?;
+        posted.rejects.push(Reject {
+            line,
+            code: error.code,
+            detail: error.detail,
+            pointer: error.pointer,
+            event: event.to_vec(),
+        });
+    }
+    Ok(posted)
+}
+
+fn too_large(batch: &Batch, detail: &str) -> Option<Reject> {
+    let (line, event) = batch.event(0)?;
+    Some(Reject {
+        line,
+        code: "too_large".into(),
+        detail: detail.to_owned(),
+        pointer: None,
+        event: event.to_vec(),
+    })
+}
