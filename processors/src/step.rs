@@ -24,6 +24,7 @@ pub type Reason = Cow<'static, str>;
 
 /// What becomes of an event.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one event is the common case; a box would cost")]
 pub enum Verdict {
     /// It goes on, changed or not, alone or with others.
     Emit(Events),
@@ -40,6 +41,7 @@ pub enum Verdict {
 
 /// One event or several; one, which is nearly always, allocates nothing.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one event is the common case; a box would cost")]
 pub enum Events {
     /// Exactly one.
     One(Event),

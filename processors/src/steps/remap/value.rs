@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::{DateTime, SecondsFormat};
+use chrono::SecondsFormat;
 use schemas::{Data, Event, Timestamp};
 use serde::{Serialize, Serializer, ser::Error};
 use vrl::{
@@ -230,11 +230,9 @@ fn to_time(value: Option<Value>, parent: &Event) -> Result<(Timestamp, bool), St
     if text == parent.time.text {
         return Ok((parent.time.clone(), parent.time_filled));
     }
-    let micros = DateTime::parse_from_rfc3339(&text)
-        .map_err(|error| format!("`.time` is no RFC 3339 time: {error}"))?
-        .timestamp_micros();
-    let filled = parent.time_filled || micros > parent.time.micros;
-    Ok((Timestamp { micros, text }, filled))
+    let time = Timestamp::parse(&text).map_err(|error| format!("`.time` is {error}"))?;
+    let filled = parent.time_filled || time.micros > parent.time.micros;
+    Ok((time, filled))
 }
 
 fn to_data(data: Option<Value>, base64: Option<String>, json: bool) -> Result<Data, String> {

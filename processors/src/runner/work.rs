@@ -1,0 +1,269 @@
+//! What happens to records between being read and being committed. No I/O and no waiting: it runs
+//! on a thread for computing.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use eventlog::{Batch, Headers, HeadersBuilder, Lease, Position, Record, Stored};
+use schemas::{Codec, DecodeError, Event, Fault, dead_letter};
+
+use crate::{Chain, Outcome, Tally};
+
+/// The step of a dead letter whose record is no event.
+const DECODE: &str = "decode";
+/// The step of a dead letter whose record became events that fit no schema or no topic.
+const ENCODE: &str = "encode";
+/// A larger output is not written. The log's own limit is above it.
+const LARGEST_OUTPUT: usize = 4 * 1024 * 1024;
+/// Bytes of outputs after which work stops to have them committed, whatever a program makes of
+/// one event.
+const ENOUGH_OUTPUT: usize = 16 * 1024 * 1024;
+/// Bytes of a detail that a dead letter's header keeps.
+const LONGEST_DETAIL: usize = 1024;
+
+/// What work needs to know, shared by all batches.
+pub(super) struct Workshop {
+    pub(super) processor: Arc<str>,
+    pub(super) chain: Chain,
+    pub(super) codec: Codec,
+    pub(super) to: Arc<str>,
+    pub(super) dead_letters: Arc<str>,
+}
+
+/// Results of one batch, or of a gap, ready to be committed.
+pub(super) struct Part {
+    pub(super) lease: Lease,
+    /// The position to commit.
+    pub(super) next: Position,
+    pub(super) outputs: Vec<(Arc<str>, Record)>,
+    pub(super) counts: Counts,
+}
+
+/// What is published once a part is committed.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) emitted: u64,
+    pub(super) dropped: u64,
+    pub(super) dead: u64,
+    /// Events written, which are more than records where a step makes several of one.
+    pub(super) events: u64,
+    pub(super) tally: Tally,
+    /// The runner's own rejections, by step and reason.
+    pub(super) faults: HashMap<(&'static str, &'static str), u64>,
+    /// Append time of the last record.
+    pub(super) appended_at: Option<i64>,
+}
+
+/// Batches being worked on.
+pub(super) struct Work {
+    shop: Arc<Workshop>,
+    waiting: VecDeque<Batch>,
+    /// What is left of the first batch, its results so far, and where it ends.
+    current: Option<(std::vec::IntoIter<Stored>, Part, Position)>,
+    /// A record that must wait for the registry.
+    held: Option<Stored>,
+    refreshed: bool,
+    /// Bytes of the outputs that are done.
+    bytes: usize,
+    done: Vec<Part>,
+}
+
+/// How far work got.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// All batches are done.
+    Done,
+    /// There is enough to commit, and more to do.
+    Full,
+    /// A record names a schema that is not known: refresh the registry, then go on.
+    Refresh,
+}
+
+impl Part {
+    /// Nothing to write, a position to move.
+    pub(super) fn skip(lease: Lease, next: Position) -> Self {
+        Self { lease, next, outputs: Vec::new(), counts: Counts::default() }
+    }
+}
+
+impl Work {
+    /// Work on batches; what is done already, such as gaps before them, comes first.
+    pub(super) fn new(shop: Arc<Workshop>, done: Vec<Part>, batches: Vec<Batch>) -> Self {
+        let waiting = batches.into();
+        Self { shop, waiting, current: None, held: None, refreshed: false, bytes: 0, done }
+    }
+
+    /// Works until all is done, there is enough to commit, or the registry must be asked. Once it
+    /// was asked, going on means that a schema which is still unknown does not exist: records were
+    /// read before the registry was, and a schema is registered before its first record.
+    pub(super) fn run(&mut self) -> Progress {
+        loop {
+            let Some((records, part, end)) = &mut self.current else {
+                let Some(batch) = self.waiting.pop_front() else { return Progress::Done };
+                let mut part = Part::skip(batch.lease, batch.next);
+                part.outputs.reserve(batch.records.len());
+                self.current = Some((batch.records.into_iter(), part, batch.next));
+                continue;
+            };
+            while let Some(stored) = self.held.take().or_else(|| records.next()) {
+                let before = part.outputs.len();
+                if !self.shop.record(&stored, self.refreshed, part) {
+                    self.held = Some(stored);
+                    return Progress::Refresh;
+                }
+                self.bytes += part.outputs[before..].iter().map(|(_, r)| r.size()).sum::<usize>();
+                if self.bytes >= ENOUGH_OUTPUT && records.len() > 0 {
+                    let rest = Part::skip(part.lease.clone(), *end);
+                    part.next = stored.offset + 1;
+                    self.done.push(std::mem::replace(part, rest));
+                    return Progress::Full;
+                }
+            }
+            self.done.extend(self.current.take().map(|(_, part, _)| part));
+            if self.bytes >= ENOUGH_OUTPUT && !self.waiting.is_empty() {
+                return Progress::Full;
+            }
+        }
+    }
+
+    /// How many records are left.
+    pub(super) fn waiting_records(&self) -> usize {
+        let current = self.current.iter().map(|(records, ..)| records.len());
+        current.chain(self.waiting.iter().map(|batch| batch.records.len())).sum()
+    }
+
+    /// The registry was read to its end.
+    pub(super) fn refreshed(&mut self) {
+        self.refreshed = true;
+    }
+
+    /// Takes what is done, in the order it was read.
+    pub(super) fn take(&mut self) -> Vec<Part> {
+        self.bytes = 0;
+        std::mem::take(&mut self.done)
+    }
+
+    /// Leases of what is not done.
+    pub(super) fn leases(&self) -> impl Iterator<Item = &Lease> {
+        let current = self.current.iter().map(|(_, part, _)| &part.lease);
+        current.chain(self.waiting.iter().map(|batch| &batch.lease))
+    }
+}
+
+impl Workshop {
+    /// Adds one record's results to its part; `false`, and nothing done, when the registry should
+    /// be asked first.
+    fn record(&self, stored: &Stored, refreshed: bool, part: &mut Part) -> bool {
+        part.counts.appended_at = Some(stored.appended_at);
+        if self.chain.is_copy() {
+            part.outputs.push((self.to.clone(), stored.record.clone()));
+            part.counts.emitted += 1;
+            part.counts.events += 1;
+            return true;
+        }
+        let event = match self.codec.decode(&stored.record) {
+            Ok(event) => event,
+            Err(DecodeError::UnknownSchema(_)) if !refreshed => return false,
+            Err(error @ DecodeError::UnknownSchema(_)) => {
+                self.fault(stored, DECODE, "unknown_schema", &error.to_string(), part);
+                return true;
+            }
+            Err(DecodeError::Malformed(detail)) => {
+                self.fault(stored, DECODE, "undecodable", &detail, part);
+                return true;
+            }
+        };
+        match self.chain.apply(event, &mut part.counts.tally) {
+            Outcome::Dropped => part.counts.dropped += 1,
+            Outcome::Rejected { step, reason, detail } => {
+                self.bury(stored, &step, &reason, &detail, part);
+            }
+            Outcome::Emitted(events) => self.emit(stored, events.as_slice(), part),
+        }
+        true
+    }
+
+    /// All of a record's events, or none: one that cannot be written takes the others with it.
+    fn emit(&self, stored: &Stored, events: &[Event], part: &mut Part) {
+        let before = part.outputs.len();
+        for event in events {
+            let (reason, detail) = match self.codec.encode(event) {
+                Ok(mut record) => {
+                    record.key = stored.record.key.clone();
+                    if let Some(headers) = carried(&stored.record.headers, &record.headers) {
+                        record.headers = headers;
+                    }
+                    if record.size() <= LARGEST_OUTPUT {
+                        part.outputs.push((self.to.clone(), record));
+                        continue;
+                    }
+                    ("too_large", format!("an event of more than {LARGEST_OUTPUT} bytes"))
+                }
+                Err(faults) => ("schema", describe(&faults)),
+            };
+            part.outputs.truncate(before);
+            self.fault(stored, ENCODE, reason, &detail, part);
+            return;
+        }
+        part.counts.emitted += 1;
+        part.counts.events += events.len() as u64;
+    }
+
+    fn fault(
+        &self,
+        stored: &Stored,
+        step: &'static str,
+        reason: &'static str,
+        detail: &str,
+        part: &mut Part,
+    ) {
+        *part.counts.faults.entry((step, reason)).or_default() += 1;
+        self.bury(stored, step, reason, detail, part);
+    }
+
+    fn bury(&self, stored: &Stored, step: &str, reason: &str, detail: &str, part: &mut Part) {
+        let Lease { topic, partition, .. } = &part.lease;
+        let letter = dead_letter(
+            stored,
+            topic,
+            *partition,
+            &self.processor,
+            step,
+            reason,
+            &shortened(detail),
+        );
+        part.outputs.push((self.dead_letters.clone(), letter));
+        part.counts.dead += 1;
+    }
+}
+
+/// The output's headers with those of the input that are no part of the event, such as
+/// `traceparent`; `None` when there are none.
+fn carried(input: &Headers, output: &Headers) -> Option<Headers> {
+    let foreign = |name: &str| {
+        !(name.starts_with("ce_")
+            || name.starts_with("penstock_")
+            || name.starts_with("__connect.errors.")
+            || name == "content-type")
+    };
+    let mut builder = None;
+    for (name, value) in input.iter().filter(|(name, _)| foreign(name)) {
+        builder.get_or_insert_with(|| output.to_builder()).push(name, value);
+    }
+    builder.map(HeadersBuilder::build)
+}
+
+fn describe(faults: &[Fault]) -> String {
+    let each = |fault: &Fault| format!("{}: {}", fault.pointer, fault.detail);
+    faults.iter().map(each).collect::<Vec<_>>().join("; ")
+}
+
+fn shortened(detail: &str) -> Cow<'_, str> {
+    match detail.floor_char_boundary(LONGEST_DETAIL) {
+        end if end < detail.len() => format!("{}...", &detail[..end]).into(),
+        _ => detail.into(),
+    }
+}
