@@ -63,6 +63,14 @@ impl Share {
         Ok(())
     }
 
+    /// Takes more without asking: for memory that is in use already, and that makes room again
+    /// only by going on. Others find the budget spent until it does.
+    pub fn charge(&mut self, by: usize) {
+        self.budget.0.used.fetch_add(by, Relaxed);
+        self.budget.0.gauge.inc_by(by as i64);
+        self.bytes += by;
+    }
+
     /// Gives some back.
     pub fn shrink(&mut self, by: usize) {
         let by = by.min(self.bytes);
@@ -90,6 +98,16 @@ mod tests {
         assert_eq!(budget.share().grow(41), Err(Spent));
         assert!(budget.has(40));
         assert!(!budget.has(41));
+    }
+
+    #[test]
+    fn what_is_charged_beyond_the_limit_keeps_others_out_until_it_is_given_back() {
+        let budget = Budget::new(100, Gauge::default());
+        let mut first = budget.share();
+        first.charge(150);
+        assert_eq!(budget.share().grow(1), Err(Spent));
+        first.shrink(60);
+        assert!(budget.has(10));
     }
 
     #[test]

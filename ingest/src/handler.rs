@@ -1,8 +1,10 @@
 //! One request from its head to its answer: the order of the steps, and the waiting.
 //!
-//! Every wait has the request's deadline. The append runs in a task of its own that holds the
-//! request's share of the byte budget, so that a client that leaves, or a log that hangs, can
-//! neither cut an append in two nor make room for more than the budget.
+//! Every wait has the request's deadline. Two tasks stand between the client and the log. From the
+//! moment its body is whole, a request is [`Door::decide`]d in a task of its own: a client that
+//! leaves does not leave events behind whose outcome nobody counted. And the append has one that
+//! holds the request's share of the byte budget: a log that hangs past the deadline still has the
+//! records, so it must not make room for more.
 
 use std::{
     sync::{
@@ -21,7 +23,10 @@ use eventlog::{AppendError, Appended, Record};
 use http::{HeaderMap, StatusCode, header::EXPECT};
 use schemas::{Defaults, topics};
 use service::http::request_id;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::JoinError,
+    time::{Instant, timeout_at},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -51,10 +56,7 @@ pub struct Door {
 pub async fn post_events(State(door): State<Arc<Door>>, request: Request) -> Response {
     let started = Instant::now();
     let response = match door.receive(request, started).await {
-        Ok(outcome) => {
-            door.ingest.metrics.decided(&outcome);
-            outcome.into_response()
-        }
+        Ok(outcome) => outcome.into_response(),
         Err(refusal) => {
             tracing::debug!(
                 request_id = request_id::current().unwrap_or_default(),
@@ -97,12 +99,26 @@ impl Door {
         let mut share = self.budget.share();
         let bytes = self.read(&mut body, &mut share, deadline).await?;
         drop(body);
+        let decided = Arc::clone(self).decide(bytes, head, share, deadline);
+        let request_id = request_id::current().unwrap_or_default();
+        tokio::spawn(request_id::scope(request_id, decided)).await.unwrap_or_else(internal)
+    }
+
+    /// From a whole body to the outcome of its events, counted.
+    async fn decide(
+        self: Arc<Self>,
+        bytes: Vec<u8>,
+        head: Head,
+        share: Share,
+        deadline: Instant,
+    ) -> Result<Outcome, Refusal> {
         let (checked, share) = self.check(bytes, head, share).await?;
         let outcome = if head.strict && !checked.rejected.is_empty() {
             Outcome::withheld(checked)
         } else {
             self.append(checked, head.strict, share, deadline).await
         };
+        self.ingest.metrics.decided(&outcome);
         self.report(&outcome);
         Ok(outcome)
     }
@@ -160,10 +176,7 @@ impl Door {
             let checked = door.examine(bytes, head, now, &mut share)?;
             Ok((checked, share))
         });
-        examined.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a request could not be examined");
-            Err(Refusal::Internal)
-        })
+        examined.await.unwrap_or_else(internal)
     }
 
     /// From the bytes as sent to records; on return `share` stands for the records alone.
@@ -192,7 +205,7 @@ impl Door {
         let checked = check::events(&pieces, config.max_event_bytes, &mut defaults, |event| {
             codec.encode(event)
         });
-        share.grow(checked.bytes())?;
+        share.charge(checked.bytes());
         share.shrink(bytes.len());
         Ok(checked)
     }
@@ -267,6 +280,16 @@ impl Door {
             );
         }
     }
+}
+
+/// A task of ours that panicked.
+fn internal<T>(error: JoinError) -> Result<T, Refusal> {
+    tracing::error!(
+        request_id = request_id::current().unwrap_or_default(),
+        %error,
+        "a request could not be processed"
+    );
+    Err(Refusal::Internal)
 }
 
 fn expects_continue(headers: &HeaderMap) -> bool {
