@@ -340,6 +340,21 @@ impl EmbeddedLog {
     pub async fn retain(&self) -> Result<(), LogError> {
         retention::retain(&self.0.core).await
     }
+
+    /// Takes what is before a position of a partition, whatever its topic's retention says; whole
+    /// chunks, so up to a chunk's records before it may stay.
+    pub async fn take_before(
+        &self,
+        topic: &str,
+        partition: u32,
+        before: Position,
+    ) -> Result<(), LogError> {
+        let core = &self.0.core;
+        let topic = core.find(topic)?;
+        let partition = core.partition(&topic.name, partition)?;
+        retention::take(core, &topic, &partition, retention::Rule::Before(before)).await?;
+        Ok(())
+    }
 }
 
 #[async_trait]

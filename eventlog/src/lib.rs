@@ -20,6 +20,7 @@
 //! Any aborted transaction surfaces as `Revoked { lost: true }` followed by a new `Assigned`: one
 //! path of recovery.
 
+pub mod contract;
 mod driver;
 pub mod embedded;
 mod metrics;

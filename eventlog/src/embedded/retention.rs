@@ -48,7 +48,7 @@ pub(crate) async fn retain(core: &Arc<Core>) -> Result<(), LogError> {
             continue;
         }
         for partition in &topic.partitions {
-            removed += retain_partition(core, &topic, partition, age, bytes).await?;
+            removed += take(core, &topic, partition, Rule::Retain { age, bytes }).await?;
         }
     }
     if removed >= RECLAIM_BYTES {
@@ -59,21 +59,27 @@ pub(crate) async fn retain(core: &Arc<Core>) -> Result<(), LogError> {
     Ok(())
 }
 
-async fn retain_partition(
+/// What goes.
+#[derive(Clone, Copy)]
+pub(crate) enum Rule {
+    /// What is older than the age, and what is more than the bytes.
+    Retain { age: Option<Duration>, bytes: Option<u64> },
+    /// What is before a position.
+    Before(Position),
+}
+
+/// Takes what a rule lets go from a partition; answers how many bytes.
+pub(crate) async fn take(
     core: &Arc<Core>,
     topic: &Arc<Topic>,
     partition: &Arc<Partition>,
-    age: Option<Duration>,
-    bytes: Option<u64>,
+    rule: Rule,
 ) -> Result<u64, LogError> {
     let mut removed = 0;
     loop {
-        let old = age.map(|age| {
-            let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-            core.options.clock.now().saturating_sub(age)
-        });
+        let now = core.options.clock.now();
         let (engine, of) = (core.engine.clone(), partition.clone());
-        let due = tokio::task::spawn_blocking(move || due(&engine, &of, old, bytes)).await;
+        let due = tokio::task::spawn_blocking(move || due(&engine, &of, rule, now)).await;
         let due = due.unwrap_or_else(|e| Err(LogError::Retry(e.to_string())))?;
         let Some(start) = due.chunks.last().map(|last| last.next) else { return Ok(removed) };
         let more = due.chunks.len() == AT_ONCE;
@@ -102,21 +108,25 @@ struct Due {
     start: [u8; 24],
 }
 
-fn due(
-    engine: &Engine,
-    partition: &Partition,
-    old: Option<i64>,
-    keep: Option<u64>,
-) -> Result<Due, LogError> {
+fn due(engine: &Engine, partition: &Partition, rule: Rule, now: i64) -> Result<Due, LogError> {
     let bounds = partition.bounds();
     let total = locked(&partition.cursor).bytes;
     let mut due = Due { chunks: Vec::new(), bytes: 0, start: [0; 24] };
     for chunk in engine.chunks_from(partition.topic_id, partition.index, bounds.start) {
         let chunk = chunk?;
         let after = chunk.header.bytes_before + chunk.len() as u64;
-        let aged = old.is_some_and(|old| chunk.header.time <= old);
-        let spare = keep.is_some_and(|keep| total.saturating_sub(after) >= keep);
-        if chunk.key.next > bounds.end || !(aged || spare) || due.chunks.len() == AT_ONCE {
+        let goes = match rule {
+            Rule::Before(position) => chunk.key.next <= position,
+            Rule::Retain { age, bytes } => {
+                let aged = |age: Duration| {
+                    let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+                    chunk.header.time <= now.saturating_sub(age)
+                };
+                age.is_some_and(aged)
+                    || bytes.is_some_and(|keep| total.saturating_sub(after) >= keep)
+            }
+        };
+        if chunk.key.next > bounds.end || !goes || due.chunks.len() == AT_ONCE {
             break;
         }
         due.bytes += chunk.len() as u64;

@@ -1,0 +1,109 @@
+//! How fast the bare embedded log takes records, and gives them back.
+//!
+//! ```sh
+//! cargo run --release -p eventlog --example append -- [DIR] [RECORDS]
+//! ```
+//!
+//! Eight tasks append 500 records of 300 bytes at a time to four partitions, each append answered
+//! only when synced. Then a group reads all of it. Prints rates, latencies and resident memory.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement for people")]
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use eventlog::{Delivery, Headers, Options, Record, Retention, TopicSpec};
+
+const WRITERS: u64 = 8;
+const BATCH: u64 = 500;
+const BYTES: usize = 300;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let mut args = std::env::args().skip(1);
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = args.next().map_or_else(|| scratch.path().join("log"), PathBuf::from);
+    let total: u64 = args.next().map_or(3_000_000, |n| n.parse().unwrap());
+    let options = Options::default();
+    let metrics = options.metrics.clone();
+    let log = eventlog::open(&format!("file:{}", dir.display()), options).await.unwrap();
+    let retention = Retention::Delete { age: None, bytes: None };
+    let spec = TopicSpec { name: "bench".into(), partitions: 4, replication: None, retention };
+    log.ensure_topics(&[spec]).await.unwrap();
+
+    let begun = Instant::now();
+    let next = std::sync::Arc::new(AtomicU64::new(0));
+    let tasks: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let (log, next) = (log.clone(), next.clone());
+            tokio::spawn(async move {
+                let mut latencies = Vec::new();
+                loop {
+                    let from = next.fetch_add(BATCH, Ordering::Relaxed);
+                    if from >= total {
+                        return latencies;
+                    }
+                    let records = (from..from + BATCH).map(record).collect();
+                    let asked = Instant::now();
+                    for result in log.append("bench", records).await {
+                        result.unwrap();
+                    }
+                    latencies.push(asked.elapsed());
+                }
+            })
+        })
+        .collect();
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await.unwrap());
+    }
+    let took = begun.elapsed();
+    latencies.sort();
+    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+    println!(
+        "appended {total} records of {BYTES} B in {took:.2?}: {:.0} records/s, ack p50 {:.2?} p99 {:.2?}, {} syncs, {} MB resident",
+        total as f64 / took.as_secs_f64(),
+        at(0.5),
+        at(0.99),
+        metrics.syncs.get(),
+        resident_mb()
+    );
+
+    let begun = Instant::now();
+    let mut member = log.subscribe("bench", &["bench"]).await.unwrap();
+    let (mut seen, mut bytes) = (0, 0);
+    while seen < total {
+        match tokio::time::timeout(Duration::from_secs(10), member.next()).await.unwrap().unwrap() {
+            Delivery::Batch(batch) => {
+                seen += batch.records.len() as u64;
+                bytes += batch.records.iter().map(|s| s.record.size()).sum::<usize>();
+            }
+            Delivery::Assigned(assigned) => assigned.resume(),
+            other => panic!("{other:?}"),
+        }
+    }
+    let took = begun.elapsed();
+    println!(
+        "read {seen} records ({} MB) in {took:.2?}: {:.0} records/s, {} MB resident",
+        bytes / 1_000_000,
+        seen as f64 / took.as_secs_f64(),
+        resident_mb()
+    );
+}
+
+fn record(i: u64) -> Record {
+    let key = format!("subject-{}", i % 10_000);
+    let mut headers = Headers::builder();
+    headers.push("ce_id", i.to_string()).push("ce_source", "/bench");
+    let headers = headers.build();
+    let value = vec![b'x'; BYTES - key.len() - headers.as_bytes().len()];
+    Record { key: Some(key.into()), value: Some(value.into()), headers }
+}
+
+fn resident_mb() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    pages * 4096 / 1_000_000
+}
