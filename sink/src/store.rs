@@ -5,6 +5,7 @@
 //! former owner of a partition, changes nothing: rows carry the position they come from, and a
 //! row of an earlier position never replaces a later one.
 
+pub mod contract;
 pub mod embedded;
 mod row;
 

@@ -15,6 +15,8 @@ mod keys;
 mod read;
 mod space;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod values;
 mod writer;
 

@@ -74,8 +74,10 @@ pub(super) fn events(tables: &Tables, query: &EventsQuery) -> Result<EventsPage,
     Ok(page)
 }
 
+type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// The part of a list that a query asks for; `None` when it is empty.
-fn list_range(prefix: &[u8], query: &EventsQuery) -> Option<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+fn list_range(prefix: &[u8], query: &EventsQuery) -> Option<KeyRange> {
     let at_time = |time: i64| {
         let mut key = prefix.to_vec();
         keys::put_signed(&mut key, time);

@@ -68,12 +68,15 @@ struct Writer {
     failed: Option<StoreError>,
 }
 
+/// Tells one who waits what became of the batch.
+type Waiting = Box<dyn FnOnce(Result<(), StoreError>)>;
+
 /// A batch that is being filled, and who waits for it.
 struct Open {
     batch: OwnedWriteBatch,
     bytes: usize,
     parts: Vec<Part>,
-    waiting: Vec<Box<dyn FnOnce(Result<(), StoreError>) + Send>>,
+    waiting: Vec<Waiting>,
     /// Kept until the batch is written: what is in flight counts as queued.
     budgets: Vec<OwnedSemaphorePermit>,
     /// Only makes room, so it may use the last of it.
