@@ -48,32 +48,16 @@ pub(super) async fn list(query: &Query, mut params: Params, page: Page) -> Resul
     let next = loop {
         wanted.limit = step(limit - rows, rows, json.len(), page.bytes);
         let found = query.store.events(&wanted).await?;
-        let mut last = None;
-        let mut full = false;
         for row in found.rows {
-            // One more than fits tells that there is more; it comes again with the next page.
-            if rows == limit {
-                full = true;
-                break;
-            }
             if rows > 0 {
                 json.push(b',');
             }
             event_to_json(&row.event, &mut json);
             rows += 1;
-            last = Some(row.event);
-        }
-        let last = last.map(|event| EventKey {
-            time: event.time.micros,
-            source: event.source,
-            id: event.id,
-        });
-        if full {
-            break last;
         }
         let Some(next) = found.next else { break None };
         wanted.after = Some(next);
-        if rows == limit || page.is_over(json.len()) {
+        if rows >= limit || page.is_over(json.len()) {
             break wanted.after;
         }
     };
@@ -114,14 +98,13 @@ pub(super) fn push_next(json: &mut Vec<u8>, cursor: &str) {
     json.push(b'"');
 }
 
-/// How many rows to read next: what is missing and one more, as far as their usual size lets
-/// them fit the page.
+/// How many rows to read next: what is missing, as far as their usual size lets it fit the page.
 fn step(missing: usize, rows: usize, bytes: usize, most_bytes: usize) -> usize {
     let fitting = match rows {
         0 => FIRST_STEP,
         rows => most_bytes.saturating_sub(bytes) / (bytes / rows).max(1),
     };
-    fitting.clamp(1, missing + 1)
+    fitting.min(missing).max(1)
 }
 
 fn take_selector(params: &mut Params) -> Result<Selector, Failure> {
@@ -176,9 +159,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_reads_one_more_than_is_missing_so_that_the_end_is_known() {
-        assert_eq!(step(5, 0, 11, 1 << 20), 6);
-        assert_eq!(step(900, 100, 30_000, 1 << 20), 901);
+    fn a_step_reads_no_more_than_is_missing() {
+        assert_eq!(step(5, 0, 11, 1 << 20), 5);
+        assert_eq!(step(900, 100, 30_000, 1 << 20), 900);
     }
 
     #[test]

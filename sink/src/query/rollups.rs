@@ -57,7 +57,7 @@ pub(super) async fn types(
     // Before a sink ever started there is no such definition, and nothing else either.
     let candidates = serving::candidates(query).await?;
     let found = if candidates.iter().any(|c| &*c.definition.name == TYPES) {
-        let serving::Candidate { definition, version, .. } = serving::find(query, TYPES).await?;
+        let serving::Candidate { definition, version, .. } = serving::choose(candidates, TYPES)?;
         let scan = Scan {
             store: &*query.store,
             query: rollup_query(query, &definition, version, 0, Range::ALL),
@@ -99,7 +99,8 @@ pub(super) async fn rows(
     let name = path.rsplit('/').next().and_then(|name| decode(name, false)).unwrap_or_default();
     // Penstock's own are not there for callers, whether they exist or not.
     let name = if name.starts_with('_') { "" } else { &name };
-    let serving::Candidate { definition, version, .. } = serving::find(query, name).await?;
+    let candidates = serving::candidates(query).await?;
+    let serving::Candidate { definition, version, .. } = serving::choose(candidates, name)?;
 
     let groups: Vec<String> = definition.group_by.keys().map(|a| format!("group.{a}")).collect();
     let mut known = vec!["window", "from", "to", "limit", "cursor"];

@@ -6,7 +6,7 @@
 //! not. A partition that nothing was ever stored from asks for no mark, so that a rollup of an
 //! empty pipeline is empty rather than unavailable.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Query, failure::Failure};
 use crate::store::{Definition, PartitionState, VersionId};
@@ -22,7 +22,7 @@ pub(super) struct Candidate {
 pub(super) async fn candidates(query: &Query) -> Result<Vec<Candidate>, Failure> {
     let definitions = query.store.definitions().await?;
     let states = states(query).await?;
-    let mut chosen: std::collections::BTreeMap<Arc<str>, Candidate> = Default::default();
+    let mut chosen: BTreeMap<Arc<str>, Candidate> = BTreeMap::new();
     for definition in definitions {
         let version = definition.version();
         let complete = states.iter().all(|state| holds_everything(state, version));
@@ -34,9 +34,8 @@ pub(super) async fn candidates(query: &Query) -> Result<Vec<Candidate>, Failure>
     Ok(chosen.into_values().collect())
 }
 
-/// The definition that answers for a name.
-pub(super) async fn find(query: &Query, name: &str) -> Result<Candidate, Failure> {
-    let candidates = candidates(query).await?;
+/// The one that answers for a name.
+pub(super) fn choose(candidates: Vec<Candidate>, name: &str) -> Result<Candidate, Failure> {
     let known: Vec<Arc<str>> =
         candidates.iter().filter(|c| !is_own(c)).map(|c| c.definition.name.clone()).collect();
     match candidates.into_iter().find(|c| &*c.definition.name == name) {

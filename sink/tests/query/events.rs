@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 use schemas::{Data, Event};
 use serde_json::{Value, json};
 use sink::{query::Limits, store::Store};
@@ -210,46 +210,58 @@ async fn a_page_that_looks_too_long_for_its_rows_is_closed_early_and_goes_on() {
     assert_eq!(pages.concat().len(), 1);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+type Drawn = (Vec<(u8, u8, u8, i64)>, (i64, i64, usize, usize), (bool, bool, bool));
 
-    #[test]
-    fn any_paging_of_any_events_equals_the_plain_model(
-        events in prop::collection::vec((0u8..3, 0u8..4, 0u8..9, 0i64..6), 0..120),
-        from in 0i64..7, length in 0i64..7, limit in 1usize..9, share in 1usize..40,
-        descending: bool, one_source: bool,
-    ) {
-        let to = from + length;
-        // The kind follows from the identity, as an identity is stored once.
-        let events: Vec<Event> = events.into_iter().map(|(source, id, more, time)| {
-            event(&format!("t{}", id % 2), &format!("/{source}"), &format!("{id}/{more}"), time)
-        }).collect();
-        let mut expected: Vec<Event> = Vec::new();
-        for event in &events {
-            let fits = event.kind == "t1"
-                && (from..to).contains(&event.time.micros)
-                && (!one_source || event.source == "/1");
-            if fits && !expected.contains(event) {
-                expected.push(event.clone());
+#[test]
+fn any_paging_of_any_events_equals_the_plain_model() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let disk = runtime.block_on(embedded());
+    let cases = std::cell::Cell::new(0);
+    let anything = (
+        prop::collection::vec((0u8..3, 0u8..4, 0u8..9, 0i64..6), 0..120),
+        (0i64..7, 0i64..7, 1usize..9, 1usize..40),
+        (any::<bool>(), any::<bool>(), any::<bool>()),
+    );
+    let holds =
+        |(drawn, (from, length, limit, share), (descending, one_source, on_disk)): Drawn| {
+            cases.set(cases.get() + 1);
+            let namespace = format!("case {}", cases.get());
+            let mut events: Vec<Event> = Vec::new();
+            for (source, id, more, time) in drawn {
+                let id = format!("{id}/{more}");
+                let mut event = event(&format!("t{}", more % 2), &format!("/{source}"), &id, time);
+                event.namespace = namespace.as_str().into();
+                if !events.iter().any(|e| e.source == event.source && e.id == event.id) {
+                    events.push(event);
+                }
             }
-        }
-        let mut expected = in_order(expected);
-        if descending {
-            expected.reverse();
-        }
-        let micros = |at: i64| encode(&schemas::Timestamp::from_micros(at).text);
-        let path = format!(
-            "/v1/events?type=t1&from={}&to={}&limit={limit}&order={}{}",
-            micros(from), micros(to),
-            if descending { "desc" } else { "asc" },
-            if one_source { "&source=/1" } else { "" },
-        );
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let pages = runtime.block_on(async {
-            let store: Store = Arc::new(Memory { share: Some(share), ..Memory::default() });
-            put_events(&store, events).await;
-            Server::start(store).await.pages(&path, "events").await
-        });
-        prop_assert_eq!(ids(&pages), expected);
-    }
+            let to = from + length;
+            let fits = |event: &&Event| {
+                event.kind == "t1"
+                    && (from..to).contains(&event.time.micros)
+                    && (!one_source || event.source == "/1")
+            };
+            let mut expected = in_order(events.iter().filter(fits).cloned().collect());
+            if descending {
+                expected.reverse();
+            }
+            let micros = |at: i64| encode(&schemas::Timestamp::from_micros(at).text);
+            let path = format!(
+                "/v1/events?type=t1&from={}&to={}&limit={limit}&order={}{}",
+                micros(from),
+                micros(to),
+                if descending { "desc" } else { "asc" },
+                if one_source { "&source=/1" } else { "" },
+            );
+            let pages = runtime.block_on(async {
+                let short =
+                    || Arc::new(Memory { share: Some(share), ..Memory::default() }) as Store;
+                let store = if on_disk { disk.clone() } else { short().into() };
+                put_events(&store, events).await;
+                Server::start_for(store, &namespace).await.pages(&path, "events").await
+            });
+            prop_assert_eq!(ids(&pages), expected);
+            Ok(())
+        };
+    TestRunner::new(ProptestConfig::with_cases(64)).run(&anything, holds).unwrap();
 }

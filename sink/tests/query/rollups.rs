@@ -4,11 +4,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sink::store::{Definition, Flush, RollupRow, TopicEpoch};
+use sink::{
+    query::Limits,
+    store::{Definition, Flush, RollupRow, Store, TopicEpoch},
+};
 
-use crate::server::{
-    HOUR, NOW, PARTITIONS, Server, TOPIC, begin, departures, embedded, encode, flush, mark,
-    put_rollups, row, types,
+use crate::{
+    memory::Memory,
+    server::{
+        HOUR, NOW, PARTITIONS, Server, TOPIC, begin, departures, embedded, encode, flush, mark,
+        put_rollups, row, types,
+    },
 };
 
 const DAY: i64 = 24 * HOUR;
@@ -172,6 +178,21 @@ async fn pages_of_windows_and_of_groups_hold_each_row_once() {
 }
 
 #[tokio::test]
+async fn a_page_that_looks_too_long_for_its_rows_is_closed_early_and_goes_on() {
+    let d = departures();
+    // Ten groups in each window; the store gives a thousand rows at once.
+    let number = |n: i64| row(&d, HOUR, n / 10 * HOUR, &format!("[\"{n:04}\",1]"), 0, 1, &[1.0]);
+    let rows = (0..3500).map(number).collect();
+    let store = embedded().await;
+    put_rollups(&store, &d, rows).await;
+    let limits = Limits { page_time: std::time::Duration::ZERO, ..Limits::default() };
+    let server = Server::start_with(store, limits).await;
+    let path = "/v1/rollups/departures?window=1h&group.carrier=0999";
+    let pages = server.pages(path, "rows").await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [0, 1, 0, 0]);
+}
+
+#[tokio::test]
 async fn a_cursor_of_a_rollup_goes_on_only_in_its_own_query() {
     let d = departures();
     let rows = (0..9).map(|n| row(&d, HOUR, n * HOUR, r#"["UA",1]"#, 0, 1, &[1.0])).collect();
@@ -204,6 +225,19 @@ async fn definitions_are_listed_without_our_own_whether_complete_or_not() {
     assert_eq!(rollups[0]["group_by"]["carrier"], "data.carrier");
     assert_eq!(rollups[0]["measures"]["delay"]["field"], "data.dep_delay");
     assert_eq!(rollups[0]["complete"], false);
+}
+
+#[tokio::test]
+async fn of_versions_that_are_all_incomplete_the_newest_is_listed() {
+    let store = embedded().await;
+    begin(&store).await;
+    let newer = Definition { windows: vec![DAY], ..departures() };
+    store.register(&departures()).await.unwrap();
+    store.register(&newer).await.unwrap();
+    store.write(Arc::new(flush(0, 10))).await.unwrap();
+    let listed = Server::start(store).await.json("/v1/rollups").await;
+    assert_eq!(listed["rollups"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["rollups"][0]["windows"], json!(["1d"]));
 }
 
 #[tokio::test]
@@ -342,7 +376,9 @@ proptest! {
         );
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let pages = runtime.block_on(async {
-            serving(&d, rows).await.pages(&path, "rows").await
+            let store: Store = Arc::new(Memory::default());
+            put_rollups(&store, &d, rows).await;
+            Server::start(store).await.pages(&path, "rows").await
         });
         prop_assert!(pages.iter().rev().skip(1).all(|page| page.len() == limit));
         prop_assert_eq!(sums(&pages.concat()), expected);

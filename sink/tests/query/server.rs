@@ -84,17 +84,21 @@ impl Server {
     }
 
     pub async fn start_with(store: impl Into<Kept>, limits: Limits) -> Self {
-        Self::start_query(store.into(), limits, || NOW).await
+        Self::start_query(store.into(), "default", limits, || NOW).await
     }
 
     pub async fn start_at(store: Kept, clock: fn() -> i64) -> Self {
-        Self::start_query(store, Limits::default(), clock).await
+        Self::start_query(store, "default", Limits::default(), clock).await
     }
 
-    async fn start_query(store: Kept, limits: Limits, clock: fn() -> i64) -> Self {
+    pub async fn start_for(store: Kept, namespace: &str) -> Self {
+        Self::start_query(store, namespace, Limits::default(), || NOW).await
+    }
+
+    async fn start_query(store: Kept, namespace: &str, limits: Limits, clock: fn() -> i64) -> Self {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let mut query = Query::new(store.store.clone(), "default".into(), PARTITIONS, metrics)
+        let mut query = Query::new(store.store.clone(), namespace.into(), PARTITIONS, metrics)
             .with_limits(limits);
         query.clock = clock;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
