@@ -15,7 +15,9 @@
 //! Avro is spoken here and nowhere else; nobody outside sees a schema's tree or a datum. No text of
 //! this crate that can reach a log or an answer holds a value of an event.
 
+mod avro;
 mod binding;
+pub mod bundled;
 mod calendar;
 mod codec;
 mod dead_letter;
