@@ -90,7 +90,8 @@ pub(crate) fn to_record(event: &Event, avro: Option<Bytes>) -> Record {
         headers.push(TIME_FILLED_HEADER, "true");
     }
     // Avro without the header of ours had no type of its own: by far the most common record
-    if own != content_type && !(own.is_none() && form == Form::Avro) {
+    let hidden = if form == Form::Avro { own.is_some() } else { own != content_type };
+    if hidden {
         headers.push(OWN_TYPE_HEADER, own.unwrap_or_default());
     }
     let expected = form_of(content_type);

@@ -25,10 +25,10 @@ mod event;
 mod fault;
 mod fields;
 mod json;
-#[cfg(test)]
-mod memory_log;
 mod registry;
 mod structured;
+#[cfg(test)]
+mod test_log;
 mod time;
 
 pub use binding::{NAMESPACE_HEADER, TIME_FILLED_HEADER, identity_of};

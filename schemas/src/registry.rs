@@ -1,12 +1,35 @@
-//! The schema registry.
+//! The schema registry: a fold over one compacted topic, `penstock.schemas`.
+//!
+//! Every replica reads the same records and applies them without judging ([`fold`]), so replicas
+//! cannot differ. Judgement is the writer's: it parses, checks that the new version reads what
+//! every earlier one wrote, picks the next id, and appends only if the topic still ends where it
+//! had read to. Of two writers at once the later is told, reads on and judges again.
+//!
+//! Ids are never used twice: each registration also writes the highest id, which no deletion takes
+//! back.
 
-use std::sync::Arc;
+mod fold;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use eventlog::{Log, LogError, Retention, TopicSpec};
+use eventlog::{AppendAtError, AppendError, Log, LogError, Position, Retention, Stored, TopicSpec};
+use fold::{Fold, SubjectKey};
+use tokio::{sync::Mutex, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Data, DecodeError, Fault, topics};
+use crate::{Data, DecodeError, Fault, avro::Avro, topics};
+
+/// How often [`Registry::follow`] looks for news.
+const POLL: Duration = Duration::from_millis(500);
+/// How often a registration is tried when others get in between or the log is not well.
+const ATTEMPTS: u32 = 10;
+/// The pause before a second try on a log that is not well; it doubles up to 16 times itself.
+const BACKOFF: Duration = Duration::from_millis(50);
 
 /// Why the registry did not answer, by what the caller can do.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -35,8 +58,13 @@ pub enum RegisterError {
     #[error("not a usable Avro schema: {0}")]
     Invalid(String),
     /// It cannot read what an earlier version wrote.
-    #[error("not compatible: {0}")]
-    Incompatible(String),
+    #[error("not compatible with version {version}: {detail}")]
+    Incompatible {
+        /// The earlier version.
+        version: u32,
+        /// What differs.
+        detail: String,
+    },
     /// The registry did not answer.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -55,23 +83,76 @@ pub struct Registered {
     pub version: u32,
     /// The schema as it was given.
     pub text: Arc<str>,
+    /// Parsed; an error when it is beyond this version of Penstock.
+    avro: Result<Avro, String>,
 }
 
 impl Registered {
-    pub(crate) fn encode(&self, _: &Data) -> Result<Bytes, Vec<Fault>> {
-        Err(vec![Fault::at("unsupported", "data", "schemas are not supported yet")])
+    /// Checks data and makes its value: Confluent framing (0, the id as 4 bytes, the datum).
+    pub(crate) fn encode(&self, data: &Data) -> Result<Bytes, Vec<Fault>> {
+        let refuse = |code, detail: String| Err(vec![Fault::at(code, "data", detail)]);
+        let json = match data {
+            Data::Json(json) => json,
+            Data::None => return refuse("missing_data", "the type's schema needs `data`".into()),
+            Data::Bytes(_) => {
+                return refuse("invalid_data", "the type's schema needs `data` in JSON".into());
+            }
+        };
+        let avro = match &self.avro {
+            Ok(avro) => avro,
+            Err(why) => {
+                return refuse(
+                    "unusable_schema",
+                    format!("schema {} is not usable: {why}", self.id),
+                );
+            }
+        };
+        let mut value = Vec::with_capacity(json.len() + 5);
+        value.push(0);
+        value.extend_from_slice(&self.id.to_be_bytes());
+        avro.encode(json, &mut value)?;
+        Ok(value.into())
     }
 
-    pub(crate) fn decode(&self, _: &[u8]) -> Result<Data, DecodeError> {
-        Err(DecodeError::Malformed("schemas are not supported yet".into()))
+    /// Takes a datum back.
+    pub(crate) fn decode(&self, datum: &[u8]) -> Result<Data, DecodeError> {
+        let malformed =
+            |why: &str| DecodeError::Malformed(format!("a datum of schema {}: {why}", self.id));
+        let avro = self.avro.as_ref().map_err(|why| malformed(why))?;
+        avro.decode(datum).map(|json| Data::Json(json.into())).map_err(malformed)
     }
+}
+
+/// What is known at one moment.
+#[derive(Default)]
+struct Snapshot {
+    /// By namespace, then subject: the versions in order. Two maps, so that looking up borrows.
+    subjects: HashMap<Arc<str>, HashMap<Arc<str>, Vec<Arc<Registered>>>>,
+    ids: HashMap<u32, Arc<Registered>>,
+}
+
+impl Snapshot {
+    fn versions(&self, namespace: &str, subject: &str) -> &[Arc<Registered>] {
+        self.subjects.get(namespace).and_then(|n| n.get(subject)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What has been read; held while reading or writing, so that a process does one at a time.
+#[derive(Default)]
+struct Reading {
+    fold: Fold,
+    position: Position,
+}
+
+struct Shared {
+    log: Log,
+    reading: Mutex<Reading>,
+    snapshot: RwLock<Arc<Snapshot>>,
 }
 
 /// A handle on the registry; clones share it.
 #[derive(Clone)]
-pub struct Registry {
-    log: Log,
-}
+pub struct Registry(Arc<Shared>);
 
 impl Registry {
     /// Makes the registry's topic if need be and reads it to its end.
@@ -83,37 +164,148 @@ impl Registry {
             retention: Retention::Compact,
         };
         log.ensure_topics(&[spec]).await?;
-        Ok(Self { log })
+        let registry =
+            Self(Arc::new(Shared { log, reading: Mutex::default(), snapshot: RwLock::default() }));
+        registry.refresh().await?;
+        Ok(registry)
     }
 
     /// Reads up to the topic's end.
     pub async fn refresh(&self) -> Result<(), RegistryError> {
-        self.log.bounds(topics::SCHEMAS, 0).await?;
-        Ok(())
+        let mut reading = self.0.reading.lock().await;
+        self.read(&mut reading).await
     }
 
     /// Keeps up with the topic until the token is cancelled.
     pub async fn follow(&self, shutdown: CancellationToken) {
-        shutdown.cancelled().await;
+        let mut tick = tokio::time::interval(POLL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut well = true;
+        while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+            let read = self.refresh().await;
+            if let (true, Err(e)) = (well, &read) {
+                tracing::warn!("schemas are as they were, not as they are: {e}");
+            }
+            well = read.is_ok();
+        }
     }
 
     /// The latest version of a type's schema.
-    pub fn latest(&self, _namespace: &str, _subject: &str) -> Option<Arc<Registered>> {
-        None
+    pub fn latest(&self, namespace: &str, subject: &str) -> Option<Arc<Registered>> {
+        self.snapshot().versions(namespace, subject).last().cloned()
+    }
+
+    /// All versions of a type's schema, from the first.
+    pub fn versions(&self, namespace: &str, subject: &str) -> Vec<Arc<Registered>> {
+        self.snapshot().versions(namespace, subject).to_vec()
     }
 
     /// The schema with an id.
-    pub fn by_id(&self, _id: u32) -> Option<Arc<Registered>> {
-        None
+    pub fn by_id(&self, id: u32) -> Option<Arc<Registered>> {
+        self.snapshot().ids.get(&id).cloned()
     }
 
-    /// Registers a schema. The same one again answers with the same id.
+    /// Registers a schema as the next version of a type's. The same one again (the same JSON, apart
+    /// from white space and the order of members) answers with the same id and version.
     pub async fn register(
         &self,
-        _namespace: &str,
-        _subject: &str,
-        _schema: &str,
+        namespace: &str,
+        subject: &str,
+        schema: &str,
     ) -> Result<Arc<Registered>, RegisterError> {
-        Err(RegisterError::Invalid("schemas are not supported yet".into()))
+        let avro = Avro::parse(schema).map_err(RegisterError::Invalid)?;
+        let canonical = canonical(schema);
+        let mut reading = self.0.reading.lock().await;
+        let mut last = RegistryError::Retry("others register without a pause".into());
+        let mut pause = BACKOFF;
+        for _ in 0..ATTEMPTS {
+            self.read(&mut reading).await?;
+            let snapshot = self.snapshot();
+            let versions = snapshot.versions(namespace, subject);
+            if let Some(same) = versions.iter().find(|v| self::canonical(&v.text) == canonical) {
+                return Ok(same.clone());
+            }
+            judge(&avro, versions)?;
+            let key = SubjectKey { namespace: namespace.into(), subject: subject.into() };
+            let version = reading.fold.next_version(&key);
+            let records = reading.fold.registration(&key, version, schema)?;
+            let end = reading.position;
+            match self.0.log.append_at(topics::SCHEMAS, end, records).await {
+                Ok(_) | Err(AppendAtError::Conflict { .. }) => continue, // read on, and see
+                Err(AppendAtError::Append(AppendError::Refused(why))) => {
+                    return Err(RegistryError::Fatal(why).into());
+                }
+                Err(AppendAtError::Append(AppendError::Retry(why) | AppendError::Unknown(why))) => {
+                    last = RegistryError::Retry(why);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(BACKOFF * 16);
+                }
+            }
+        }
+        Err(last.into())
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn read(&self, reading: &mut Reading) -> Result<(), RegistryError> {
+        let bounds = self.0.log.bounds(topics::SCHEMAS, 0).await?;
+        if bounds.end < reading.position {
+            return Err(RegistryError::Fatal(format!(
+                "topic {} ends at {}, before {} which was read: it was made anew; restart to read it again",
+                topics::SCHEMAS,
+                bounds.end,
+                reading.position
+            )));
+        }
+        if bounds.end == reading.position {
+            return Ok(());
+        }
+        let from = reading.position.max(bounds.start);
+        let mut reader = self.0.log.read(topics::SCHEMAS, 0, from, bounds.end).await?;
+        let mut news = false;
+        while let Some((records, next)) = reader.next().await? {
+            for Stored { offset, record, .. } in records {
+                news |= reading.fold.apply(offset, &record);
+            }
+            reading.position = next;
+        }
+        reading.position = bounds.end;
+        if news {
+            let next = reading.fold.snapshot(&self.snapshot());
+            *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        }
+        Ok(())
     }
 }
+
+/// The new version must read what every earlier one wrote: records stay longer than versions.
+fn judge(avro: &Avro, versions: &[Arc<Registered>]) -> Result<(), RegisterError> {
+    for earlier in versions.iter().rev() {
+        let Ok(writer) = &earlier.avro else { continue };
+        avro.can_read(writer)
+            .map_err(|detail| RegisterError::Incompatible { version: earlier.version, detail })?;
+    }
+    Ok(())
+}
+
+/// A schema's JSON without white space and with its members in order. Avro's own canonical form
+/// would not do: it leaves out defaults and logical types, and so takes different schemas for one.
+fn canonical(schema: &str) -> String {
+    fn sorted(value: serde_json::Value) -> serde_json::Value {
+        match value {
+            serde_json::Value::Object(members) => {
+                let mut members: Vec<_> = members.into_iter().collect();
+                members.sort_by(|a, b| a.0.cmp(&b.0));
+                members.into_iter().map(|(name, value)| (name, sorted(value))).collect()
+            }
+            serde_json::Value::Array(items) => items.into_iter().map(sorted).collect(),
+            other => other,
+        }
+    }
+    serde_json::from_str(schema).map_or_else(|_| schema.to_owned(), |v| sorted(v).to_string())
+}
+
+#[cfg(test)]
+mod tests;
