@@ -1,0 +1,366 @@
+//! The sink's loop: one subscription, one task for each partition held, commits.
+//!
+//! It moves messages and judges nothing: what records mean is in [`crate::partition`]. The
+//! invariant: a lease's task has ended, or was cut off, before its revocation is acknowledged; and
+//! a position is committed only after its task reported it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use eventlog::{Assigned, Delivery, Lease, Log, LogError, Position, Revocation, Subscription};
+use schemas::{Codec, topics};
+use service::{config::SinkConfig, health::Part};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    SinkError, assignment,
+    board::Board,
+    epoch,
+    fold::Plan,
+    metrics::Metrics,
+    partition::{self, Clock, Context, Input},
+    retry::{Patient, Status},
+    store::{Definition, Store},
+};
+
+/// Positions are committed this often: later ones only mean more replays after a crash.
+const COMMIT_EVERY: Duration = Duration::from_millis(200);
+/// Batches that wait for a partition's task.
+const INPUTS: usize = 2;
+/// How long a task may take to write what it has when its lease is revoked.
+const REVOKE_WITHIN: Duration = Duration::from_secs(5);
+/// The same at the end; the process has a deadline of its own around it.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+const LOG_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the sink runs with.
+pub struct Sink {
+    /// Where events come from, and dead letters go to.
+    pub log: Log,
+    /// Where events and rollups go.
+    pub store: Store,
+    /// Reads records.
+    pub codec: Codec,
+    /// Deduplication.
+    pub config: SinkConfig,
+    /// What is folded; see [`crate::definitions`].
+    pub definitions: Vec<Definition>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The sink's entry in `/readyz`.
+    pub health: Part,
+    /// The consumer group.
+    pub group: Arc<str>,
+}
+
+impl Sink {
+    /// Stores `events.clean` until `shutdown`, then writes and commits what it has.
+    ///
+    /// # Errors
+    /// What a retry cannot mend; the sink has stopped and committed nothing that is not stored.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), SinkError> {
+        self.run_with(Arc::new(|| chrono::Utc::now().timestamp_micros()), shutdown).await
+    }
+
+    /// As [`Sink::run`], with the time (microseconds since the Unix epoch) as an argument.
+    pub async fn run_with(
+        self,
+        clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+        shutdown: CancellationToken,
+    ) -> Result<(), SinkError> {
+        let health = self.health.clone();
+        let result = self.run_until(clock, shutdown).await;
+        match &result {
+            Ok(()) => health.failing("stopped"),
+            Err(error) => health.failing(error.to_string()),
+        }
+        result
+    }
+
+    async fn run_until(self, clock: Clock, shutdown: CancellationToken) -> Result<(), SinkError> {
+        let plans = self.definitions.iter().map(|d| Plan::new(d).map(Arc::new));
+        let plans = plans.collect::<Result<_, _>>().map_err(SinkError::Definition)?;
+        let patient = Patient {
+            store: self.store,
+            metrics: self.metrics,
+            status: Status::new(self.health.clone()),
+        };
+        let context = Context {
+            log: self.log,
+            codec: self.codec,
+            patient,
+            config: self.config,
+            plans,
+            group: self.group.clone(),
+            board: Board::default(),
+            clock,
+        };
+        let begin = async {
+            let patient = &context.patient;
+            for definition in &self.definitions {
+                patient.store(|| patient.store.register(definition)).await?;
+            }
+            patient.log(|| context.log.subscribe(&self.group, &[topics::CLEAN])).await
+        };
+        let subscription = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            subscription = begin => subscription?,
+        };
+        self.health.ready();
+        let running = Running {
+            context,
+            subscription,
+            tasks: JoinSet::new(),
+            leases: HashMap::new(),
+            stash: None,
+            epoch: None,
+        };
+        running.run(shutdown).await
+    }
+}
+
+struct Running {
+    context: Context,
+    subscription: Subscription,
+    /// Each answers its lease's id.
+    tasks: JoinSet<(u64, Result<(), SinkError>)>,
+    leases: HashMap<u64, Held>,
+    /// An input whose task has no room: nothing is read until it has.
+    stash: Option<(u64, Input)>,
+    epoch: Option<u32>,
+}
+
+/// A lease and its task.
+struct Held {
+    lease: Lease,
+    inputs: mpsc::Sender<Input>,
+    finish: CancellationToken,
+    abort: AbortHandle,
+}
+
+impl Running {
+    async fn run(mut self, shutdown: CancellationToken) -> Result<(), SinkError> {
+        let mut commits = tokio::time::interval(COMMIT_EVERY);
+        commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let waiting = self.waiting();
+            let blocked = waiting.is_some();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(ended) = self.tasks.join_next() => self.ended(ended)?,
+                _ = commits.tick() => self.commit().await?,
+                permit = room(waiting), if blocked => {
+                    // Without a permit the task has ended, and says why itself.
+                    if let (Some((_, input)), Ok(permit)) = (self.stash.take(), permit) {
+                        permit.send(input);
+                    }
+                }
+                delivery = self.subscription.next(), if !blocked => match delivery {
+                    Ok(delivery) => tokio::select! {
+                        () = shutdown.cancelled() => break,
+                        done = self.handle(delivery) => done?,
+                    },
+                    Err(LogError::Retry(why)) => {
+                        tracing::warn!(reason = %why, "the log does not answer; trying again");
+                        self.context.patient.metrics.retries.inc();
+                        tokio::time::sleep(LOG_PAUSE).await;
+                    }
+                    Err(error) => return Err(SinkError::Log(error)),
+                },
+            }
+        }
+        let all: Vec<u64> = self.leases.keys().copied().collect();
+        self.finish(&all, STOP_WITHIN).await?;
+        self.subscription.close().await.map_err(SinkError::Log)
+    }
+
+    /// The channel that the stashed input waits for.
+    fn waiting(&mut self) -> Option<mpsc::Sender<Input>> {
+        let (id, _) = self.stash.as_ref()?;
+        let inputs = self.leases.get(id).map(|held| held.inputs.clone());
+        if inputs.is_none() {
+            self.stash = None; // its lease ended
+        }
+        inputs
+    }
+
+    async fn handle(&mut self, delivery: Delivery) -> Result<(), SinkError> {
+        match delivery {
+            Delivery::Assigned(assigned) => self.assigned(assigned).await,
+            Delivery::Batch(batch) => {
+                self.pass(batch.lease.id, Input::Batch(batch));
+                Ok(())
+            }
+            Delivery::Gap(gap) => {
+                self.pass(gap.lease.id, Input::Gap(gap));
+                Ok(())
+            }
+            Delivery::Revoked(revocation) => self.revoked(revocation).await,
+        }
+    }
+
+    fn pass(&mut self, id: u64, input: Input) {
+        let Some(held) = self.leases.get(&id) else { return };
+        if let Err(mpsc::error::TrySendError::Full(input)) = held.inputs.try_send(input) {
+            self.stash = Some((id, input));
+        }
+    }
+
+    async fn assigned(&mut self, assigned: Assigned) -> Result<(), SinkError> {
+        let context = &self.context;
+        let now = (context.clock)();
+        let epoch = epoch::current(&context.patient, &context.log, topics::CLEAN, now).await?;
+        if self.epoch.is_some_and(|then| then != epoch.epoch) && !self.leases.is_empty() {
+            return Err(SinkError::Epoch(epoch.epoch));
+        }
+        self.epoch = Some(epoch.epoch);
+        context.patient.metrics.epoch.set(i64::from(epoch.epoch));
+        let mut answers = Vec::with_capacity(assigned.partitions.len());
+        let mut begun = Vec::with_capacity(assigned.partitions.len());
+        for assignment in &assigned.partitions {
+            let start = assignment::start(
+                &context.patient,
+                &context.log,
+                assignment.clone(),
+                epoch,
+                &context.config,
+                now,
+            )
+            .await?;
+            let lease = &assignment.lease;
+            tracing::info!(
+                partition = lease.partition,
+                epoch = epoch.epoch,
+                read_from = start.begin.read,
+                work_from = start.begin.work,
+                "partition assigned"
+            );
+            answers.push(start.begin.answer);
+            begun.push(start);
+        }
+        for start in begun {
+            self.spawn(start);
+        }
+        assigned.start_at(answers);
+        Ok(())
+    }
+
+    fn spawn(&mut self, start: assignment::Start) {
+        let lease = start.assignment.lease.clone();
+        let (inputs, receiver) = mpsc::channel(INPUTS);
+        let finish = CancellationToken::new();
+        let task = partition::run(self.context.clone(), start, receiver, finish.clone());
+        let id = lease.id;
+        let abort = self.tasks.spawn(async move { (id, task.await) });
+        self.leases.insert(id, Held { lease, inputs, finish, abort });
+    }
+
+    async fn revoked(&mut self, revocation: Revocation) -> Result<(), SinkError> {
+        let ids: Vec<u64> = revocation.leases.iter().map(|lease| lease.id).collect();
+        if revocation.lost {
+            ids.iter().for_each(|id| self.cut_off(*id));
+        } else {
+            self.finish(&ids, REVOKE_WITHIN).await?;
+        }
+        revocation.acknowledge();
+        Ok(())
+    }
+
+    /// Lets tasks write what they have, commits it, and cuts off who takes too long.
+    async fn finish(&mut self, ids: &[u64], within: Duration) -> Result<(), SinkError> {
+        let until = Instant::now() + within;
+        for held in ids.iter().filter_map(|id| self.leases.get(id)) {
+            held.finish.cancel();
+        }
+        while ids.iter().any(|id| self.leases.contains_key(id)) {
+            match tokio::time::timeout_at(until, self.tasks.join_next()).await {
+                Ok(Some(ended)) => self.ended(ended)?,
+                Ok(None) => break,
+                Err(_) => {
+                    tracing::warn!(
+                        "a partition could not be written in time; its last records come again"
+                    );
+                    break;
+                }
+            }
+        }
+        self.commit().await?;
+        ids.iter().for_each(|id| self.cut_off(*id));
+        Ok(())
+    }
+
+    fn cut_off(&mut self, id: u64) {
+        if let Some(held) = self.leases.remove(&id) {
+            held.abort.abort();
+            self.context.board.forget(&held.lease);
+        }
+    }
+
+    fn ended(
+        &mut self,
+        ended: Result<(u64, Result<(), SinkError>), tokio::task::JoinError>,
+    ) -> Result<(), SinkError> {
+        match ended {
+            Ok((id, result)) => {
+                self.leases.remove(&id);
+                result
+            }
+            Err(error) if error.is_cancelled() => Ok(()),
+            Err(error) => Err(SinkError::Task(error.to_string())),
+        }
+    }
+
+    async fn commit(&mut self) -> Result<(), SinkError> {
+        let positions = self.context.board.take();
+        if positions.is_empty() {
+            return Ok(());
+        }
+        match self.subscription.commit(&positions).await {
+            Err(LogError::Stale { .. }) => {
+                // All or none: without the stale ones the others go through.
+                for position in positions {
+                    self.commit_one(position).await?;
+                }
+                Ok(())
+            }
+            other => self.committed(other, positions),
+        }
+    }
+
+    async fn commit_one(&mut self, position: (Lease, Position)) -> Result<(), SinkError> {
+        match self.subscription.commit(std::slice::from_ref(&position)).await {
+            Err(LogError::Stale { .. }) => Ok(()),
+            other => self.committed(other, vec![position]),
+        }
+    }
+
+    fn committed(
+        &self,
+        result: Result<(), LogError>,
+        positions: Vec<(Lease, Position)>,
+    ) -> Result<(), SinkError> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(LogError::Retry(_)) => {
+                self.context.patient.metrics.retries.inc();
+                positions.iter().for_each(|(lease, at)| self.context.board.stored(lease, *at));
+                Ok(())
+            }
+            Err(error) => Err(SinkError::Log(error)),
+        }
+    }
+}
+
+async fn room(
+    inputs: Option<mpsc::Sender<Input>>,
+) -> Result<mpsc::OwnedPermit<Input>, mpsc::error::SendError<()>> {
+    match inputs {
+        Some(inputs) => inputs.reserve_owned().await,
+        None => std::future::pending().await,
+    }
+}
