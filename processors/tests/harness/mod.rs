@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod faulty;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use eventlog::{Log, LogError, Options, Record, Retention, Stored, TopicSpec};
