@@ -1,7 +1,7 @@
 //! The commands as users type them, and how each ends: exit 0 on success, 1 on failure, 2 on
 //! wrong usage, with what failed on stderr.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -9,7 +9,11 @@ use reqwest::Url;
 
 use service::{config::TelemetryConfig, telemetry};
 
-use crate::post::{self, PostOptions};
+use crate::{
+    demo::{self, DemoOptions},
+    post::{self, PostOptions},
+    run,
+};
 
 /// A self-hosted event pipeline in one binary.
 #[derive(Debug, Parser)]
@@ -30,7 +34,74 @@ Exit codes: 0 success, 1 failure, 2 wrong usage.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(DemoArgs),
+    Run(RunArgs),
     Post(PostArgs),
+    Config(ConfigArgs),
+}
+
+/// Show the whole way, from HTTP POST to answers, on a month of real flights
+///
+/// Starts everything in this process, posts the 27,004 flights of January 2013 over HTTP, reads
+/// back what came out, and prints it beside what the file itself says. Then it keeps serving, so
+/// that you can look around.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penstock demo
+  penstock demo --once                      exit 0 only if every number is right
+  penstock demo --data ./flights --listen 127.0.0.1:9000")]
+struct DemoArgs {
+    /// End when the table is printed, with exit code 1 if any number differs
+    #[arg(long)]
+    once: bool,
+    /// Keep the data in this folder (a temporary one otherwise)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to serve; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+}
+
+/// Run everything in one process
+///
+/// Without a configuration: on loopback, data under ./penstock-data. SIGTERM and Ctrl-C finish
+/// what is under way, within the drain deadline, and exit 0.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penstock run
+  penstock run --config penstock.toml
+  PENSTOCK__HTTP__LISTEN=127.0.0.1:9000 penstock run      every key can be set like this")]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Check or show a configuration
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penstock config check --config penstock.toml
+  penstock config show")]
+struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Explain every mistake, with its file, line and a suggestion
+    Check(ConfigFile),
+    /// Print the effective configuration, secrets masked
+    Show(ConfigFile),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration; relative paths in it are relative to it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Post NDJSON files of structured CloudEvents, one event per line
@@ -80,6 +151,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -101,6 +173,14 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Demo(DemoArgs { once, data, listen }) => {
+            demo::demo(DemoOptions { once, data, listen }).await?;
+        }
+        Command::Run(args) => run::run(args.config.config.as_deref()).await?,
+        Command::Config(args) => match args.command {
+            ConfigCommand::Check(file) => run::check(file.config.as_deref())?,
+            ConfigCommand::Show(file) => run::show(file.config.as_deref())?,
+        },
         Command::Post(args) => {
             telemetry::init(&TelemetryConfig { filter: Some("warn".into()), ..Default::default() });
             post::post(PostOptions {

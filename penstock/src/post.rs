@@ -20,6 +20,8 @@ use anyhow::{Context, Result, bail};
 use reqwest::Url;
 use tokio::{sync::mpsc, task::JoinSet};
 
+use crate::say;
+
 pub use self::{
     batch::{Batch, Batches},
     poster::{Posted, Poster, Reject},
@@ -69,10 +71,10 @@ async fn post_file(poster: &Poster, path: &Path, options: &PostOptions) -> Resul
     })
     .await;
     progress.finish();
-    println!("{name}: {accepted} accepted, {} events/s", progress.rate());
+    say!("{name}: {accepted} accepted, {} events/s", progress.rate());
     let rejected = match rejects.finish()? {
         Some((count, path)) => {
-            println!("{name}: {count} rejected, see {}", path.display());
+            say!("{name}: {count} rejected, see {}", path.display());
             count
         }
         None => 0,

@@ -1,0 +1,118 @@
+//! The binary as users type it: what it prints, and its exit code.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+fn penstock(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_penstock")).args(args).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn file(name: &str, text: &str) -> (TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (dir, path)
+}
+
+#[test]
+fn help_has_examples_for_every_command() {
+    let commands: [&[&str]; 5] = [&[], &["demo"], &["run"], &["post"], &["config"]];
+    for command in commands {
+        let help = penstock(&[command, &["--help"]].concat());
+        assert_eq!(code(&help), 0, "{command:?}");
+        assert!(stdout(&help).contains("Examples:\n"), "{command:?}");
+    }
+    assert!(stdout(&penstock(&["--version"])).starts_with("penstock 0."));
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let wrong: [&[&str]; 6] = [
+        &[],
+        &["rnu"],
+        &["run", "--confg", "x"],
+        &["post"],
+        &["post", "x", "--batch", "0"],
+        &["post", "x", "--url", "https://example.com"],
+    ];
+    for args in wrong {
+        let output = penstock(args);
+        assert_eq!(code(&output), 2, "{args:?}: {}", stderr(&output));
+        assert!(!stderr(&output).is_empty());
+    }
+}
+
+#[test]
+fn every_mistake_of_a_configuration_is_explained() {
+    let text = "[htpp]\n[topics]\nretention = '7x'\n";
+    let (_dir, path) = file("penstock.toml", text);
+    for command in [&["config", "check"][..], &["run"]] {
+        let output = penstock(&[command, &["--config", &path]].concat());
+        assert_eq!(code(&output), 1);
+        let said = stderr(&output);
+        assert!(said.contains("penstock.toml:1:2: htpp: unknown setting"), "{said}");
+        assert!(said.contains("did you mean `http`?"), "{said}");
+        assert!(said.contains("penstock.toml:3:13: topics.retention"), "{said}");
+    }
+}
+
+#[test]
+fn a_program_that_does_not_compile_is_a_mistake_of_the_configuration() {
+    let text = "processors = [{ name = 'p', steps = [{ remap = 'no.vrl' }] }]\n";
+    let (_dir, path) = file("penstock.toml", text);
+    let output = penstock(&["config", "check", "--config", &path]);
+    assert_eq!(code(&output), 1);
+    let said = stderr(&output);
+    assert!(said.contains("processor `p`") && said.contains("no.vrl"), "{said}");
+}
+
+#[test]
+fn a_good_configuration_is_summed_up_and_shown_without_secrets() {
+    let rollup = "rollups = [{ name = 'sales', type = 'order', windows = ['1h'] }]\n";
+    let (_dir, path) = file("penstock.toml", rollup);
+    let check = penstock(&["config", "check", "--config", &path]);
+    assert_eq!(code(&check), 0, "{}", stderr(&check));
+    assert!(stdout(&check).contains("sales: order by 1h"), "{}", stdout(&check));
+    let show = penstock(&["config", "show", "--config", &path]);
+    assert_eq!(code(&show), 0);
+    assert!(stdout(&show).contains("listen = \"127.0.0.1:8080\""), "{}", stdout(&show));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let output = penstock(&["post", "/nowhere.ndjson"]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("cannot read /nowhere.ndjson"), "{}", stderr(&output));
+}
+
+#[test]
+fn the_demo_says_which_option_helps_when_its_address_is_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = penstock(&["demo", "--once", "--listen", &address]);
+    assert_eq!(code(&output), 1);
+    let said = stderr(&output);
+    assert!(said.contains(&format!("--listen: {address} is in use")), "{said}");
+}
+
+#[test]
+fn the_demo_does_not_open_a_port_for_everybody() {
+    let output = penstock(&["demo", "--once", "--listen", "0.0.0.0:0"]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("other machines can reach"), "{}", stderr(&output));
+}
