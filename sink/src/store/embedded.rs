@@ -28,7 +28,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use expire::Retention;
 use flush::Part;
+use space::Space;
 use tables::Tables;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -77,7 +79,7 @@ impl Default for EmbeddedOptions {
 /// The embedded store. See the module's documentation.
 pub struct Embedded {
     tables: Tables,
-    ages: expire::Ages,
+    retention: Retention,
     queue: Arc<Semaphore>,
     readers: Semaphore,
     /// `None` only while this is dropped: the writer ends when the sender is gone.
@@ -88,20 +90,31 @@ pub struct Embedded {
 impl Embedded {
     /// Opens the store in a folder, or makes it.
     pub async fn open(path: &Path, options: EmbeddedOptions) -> Result<Self, StoreError> {
+        let micros = |age: Duration| i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        let retention = Retention {
+            events: micros(options.keep_events),
+            rollups: micros(options.keep_rollups),
+            share: expire::SHARE,
+        };
+        let min_free = options.min_free_bytes;
+        Self::open_with(path, retention, move |path| Space::of(path, min_free)).await
+    }
+
+    async fn open_with(
+        path: &Path,
+        retention: Retention,
+        space: impl FnOnce(Arc<Path>) -> Space + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let path = path.to_owned();
         blocking(move || {
             let tables = Tables::open(&path)?;
-            let space = space::Space::new(tables.path.clone(), options.min_free_bytes);
+            let space = space(tables.path.clone());
             let (jobs, writer) = writer::start(tables.clone(), space).map_err(|e| {
                 StoreError::Fatal(format!("store {}: cannot start: {e}", path.display()))
             })?;
-            let micros = |age: Duration| i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
             Ok(Self {
                 tables,
-                ages: expire::Ages {
-                    events: micros(options.keep_events),
-                    rollups: micros(options.keep_rollups),
-                },
+                retention,
                 queue: Arc::new(Semaphore::new(QUEUE_BYTES)),
                 readers: Semaphore::new(READERS),
                 jobs: Some(jobs),
@@ -281,8 +294,8 @@ impl StoreDriver for Embedded {
     }
 
     async fn expire(&self, now: i64) -> Result<bool, StoreError> {
-        let ages = self.ages;
-        let walked = self.query(move |tables| expire::walk(tables, ages, now)).await?;
+        let retention = self.retention;
+        let walked = self.query(move |tables| expire::walk(tables, retention, now)).await?;
         let Some((removals, more)) = walked else {
             return Ok(false);
         };

@@ -20,14 +20,16 @@ use super::{
 use crate::store::StoreError;
 
 /// Rows that one call looks at.
-pub(super) const SHARE: usize = 20_000;
+pub(super) const SHARE: usize = 10_000;
 
 /// How long what is kept, in microseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ages {
+pub(super) struct Retention {
     pub(super) events: i64,
-    /// Rollup rows and identities.
+    /// Rollup rows; identities too, unless events stay longer: an event is never there without.
     pub(super) rollups: i64,
+    /// Rows that one call looks at.
+    pub(super) share: usize,
 }
 
 /// Where the walk stands.
@@ -63,7 +65,7 @@ impl State {
 /// `None` when there is nothing to do yet.
 pub(super) fn walk(
     tables: &Tables,
-    ages: Ages,
+    retention: Retention,
     now: i64,
 ) -> Result<Option<(Removals, bool)>, StoreError> {
     let mut state = State::load(tables)?;
@@ -75,9 +77,9 @@ pub(super) fn walk(
     };
     let snapshot = tables.db.snapshot();
     let (rows, age) = match table {
-        Table::Events => (&tables.events, ages.events),
-        Table::Identities => (&tables.by_id, ages.rollups),
-        Table::Rollups => (&tables.rollups, ages.rollups),
+        Table::Events => (&tables.events, retention.events),
+        Table::Identities => (&tables.by_id, retention.rollups.max(retention.events)),
+        Table::Rollups => (&tables.rollups, retention.rollups),
     };
     let from = if state.after.is_empty() {
         Bound::Unbounded
@@ -85,7 +87,7 @@ pub(super) fn walk(
         Bound::Excluded(std::mem::take(&mut state.after))
     };
     let mut looked = 0;
-    for row in snapshot.range::<Vec<u8>, _>(rows, (from, Bound::Unbounded)).take(SHARE) {
+    for row in snapshot.range::<Vec<u8>, _>(rows, (from, Bound::Unbounded)).take(retention.share) {
         let (key, value) = row.into_inner().map_err(|e| tables.read_error(&e))?;
         looked += 1;
         let damaged = || tables.damaged(rows);
@@ -110,7 +112,7 @@ pub(super) fn walk(
             match table {
                 Table::Events => removals.events.push(key.to_vec()),
                 Table::Identities => removals.ids.push(key.to_vec()),
-                Table::Rollups => removals.rollups.push(key.to_vec()),
+                Table::Rollups => removals.rollups.push((key.to_vec(), written)),
             }
             removals.subjects.extend(subject_key);
         } else {
@@ -118,7 +120,7 @@ pub(super) fn walk(
         }
         state.after = key.to_vec();
     }
-    if looked < SHARE {
+    if looked < retention.share {
         state.after = Vec::new();
         state.table = match table {
             Table::Events => Some(Table::Identities),
@@ -132,7 +134,7 @@ pub(super) fn walk(
     if !more {
         // What is stored from now on comes of age no earlier than the shortest retention from
         // now, except for a backlog, which the next walk finds.
-        let shortest = ages.events.min(ages.rollups);
+        let shortest = retention.events.min(retention.rollups);
         let pause = now.saturating_add(shortest / 30);
         let first = state.first_of_age.take().unwrap_or(i64::MAX);
         state.next_walk = first.min(now.saturating_add(shortest)).max(pause);

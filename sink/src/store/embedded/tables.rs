@@ -6,6 +6,7 @@
 use std::{
     ffi::OsString,
     fs::File,
+    io::Read,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
@@ -184,10 +185,13 @@ fn check_folder(path: &Path) -> Result<(), String> {
     for entry in entries {
         names.push(entry.map_err(|e| format!("cannot read the folder: {e}"))?.file_name());
     }
-    if names.iter().any(|name| name == "version") || names.is_empty() {
-        return Ok(());
-    }
     let is_journal = |name: &OsString| Path::new(name).extension().is_some_and(|x| x == "jnl");
+    if names.iter().any(|name| name == "version") || names.is_empty() {
+        return names
+            .iter()
+            .filter(|name| is_journal(name))
+            .try_for_each(|name| check_journal(&path.join(name)));
+    }
     let own = |name: &OsString| name == "lock" || name == "keyspaces" || is_journal(name);
     if !names.iter().any(own) {
         // The engine would fill any folder; a path one level off must not scatter files.
@@ -196,6 +200,27 @@ fn check_folder(path: &Path) -> Result<(), String> {
             .into());
     }
     clear_unfinished(path)
+}
+
+/// The engine takes whatever it cannot read of a journal for the end of it, as after a crash,
+/// and cuts it off. A crash leaves the beginning whole (or still blank), so that anything else
+/// there is damage, which must not pass in silence.
+fn check_journal(path: &Path) -> Result<(), String> {
+    const BLANK: u8 = 0;
+    const BATCH: u8 = 1;
+    let mut first = [BLANK];
+    let read = File::open(path).and_then(|mut file| file.read(&mut first));
+    match (read, first) {
+        (Ok(_), [BLANK | BATCH]) => Ok(()),
+        (Ok(_), _) => Err(format!(
+            "the data is damaged: `{}` does not begin as a journal does; restore the folder from \
+             a copy, or move it away to start empty",
+            path.file_name().unwrap_or_default().display()
+        )),
+        (Err(e), _) => {
+            Err(format!("cannot read {}: {e}; check its owner and mode", path.display()))
+        }
+    }
 }
 
 /// Removes what a very first start leaves that was cut short: a journal before there was a table.
@@ -227,6 +252,13 @@ fn clear_unfinished(path: &Path) -> Result<(), String> {
 
 fn open_advice(error: &fjall::Error) -> String {
     match error {
+        fjall::Error::Io(e) | fjall::Error::Storage(fjall::LsmError::Io(e))
+            if e.kind() == std::io::ErrorKind::NotFound =>
+        {
+            "the data is damaged: a file is missing; restore the folder from a copy, or move it \
+             away to start empty"
+                .into()
+        }
         fjall::Error::Io(e) | fjall::Error::Storage(fjall::LsmError::Io(e)) => {
             format!("cannot open it: {e}; check that the disk has room and the files their owner")
         }

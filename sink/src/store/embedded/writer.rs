@@ -39,7 +39,8 @@ pub(super) struct Removals {
     pub(super) events: Vec<Vec<u8>>,
     pub(super) subjects: Vec<Vec<u8>>,
     pub(super) ids: Vec<Vec<u8>>,
-    pub(super) rollups: Vec<Vec<u8>>,
+    /// With the time of the write that is too old: a later one keeps the row.
+    pub(super) rollups: Vec<(Vec<u8>, i64)>,
     pub(super) state: Vec<u8>,
 }
 
@@ -192,8 +193,13 @@ impl Writer {
             }
             Job::Expire { removals, answer } => {
                 self.settle(open);
-                self.put_removals(removals, open);
-                open.waiting.push(Box::new(|result| drop(answer.send(result))));
+                match self.put_removals(removals, open) {
+                    Ok(()) => open.waiting.push(Box::new(|result| drop(answer.send(result)))),
+                    Err(error) => {
+                        self.abandon(open, &error);
+                        drop(answer.send(Err(error)));
+                    }
+                }
                 self.settle(open);
             }
         }
@@ -230,7 +236,7 @@ impl Writer {
             }
         }
         for row in &flush.rollups {
-            if late && self.rollup_offset(&row.key)?.is_some_and(|at| at >= row.last_offset) {
+            if late && self.rollup_age(&row.key)?.is_some_and(|(_, last)| last >= row.last_offset) {
                 continue;
             }
             batch.insert(&tables.rollups, row.key.as_slice(), row.value.as_slice());
@@ -290,13 +296,12 @@ impl Writer {
         }
     }
 
-    fn rollup_offset(&self, key: &[u8]) -> Result<Option<u64>, StoreError> {
+    /// When a rollup row was written, and the last offset in it.
+    fn rollup_age(&self, key: &[u8]) -> Result<Option<(i64, u64)>, StoreError> {
         let found = self.tables.rollups.get(key).map_err(|e| self.tables.read_error(&e))?;
         found
             .map(|value| {
-                values::rollup_age(&value)
-                    .map(|(_, offset)| offset)
-                    .ok_or_else(|| self.tables.damaged(&self.tables.rollups))
+                values::rollup_age(&value).ok_or_else(|| self.tables.damaged(&self.tables.rollups))
             })
             .transpose()
     }
@@ -337,20 +342,23 @@ impl Writer {
         Ok(())
     }
 
-    fn put_removals(&self, removals: Removals, open: &mut Open) {
+    fn put_removals(&self, removals: Removals, open: &mut Open) -> Result<(), StoreError> {
         let tables = &self.tables;
         let Removals { events, subjects, ids, rollups, state } = removals;
-        for (table, keys) in [
-            (&tables.events, events),
-            (&tables.by_subject, subjects),
-            (&tables.by_id, ids),
-            (&tables.rollups, rollups),
-        ] {
+        for (table, keys) in
+            [(&tables.events, events), (&tables.by_subject, subjects), (&tables.by_id, ids)]
+        {
             for key in keys {
                 open.batch.remove(table, key);
             }
         }
+        for (key, written_at) in rollups {
+            if self.rollup_age(&key)?.is_some_and(|(now, _)| now == written_at) {
+                open.batch.remove(&tables.rollups, key);
+            }
+        }
         open.batch.insert(&tables.meta, meta::EXPIRY, state);
+        Ok(())
     }
 }
 
