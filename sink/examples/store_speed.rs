@@ -212,7 +212,7 @@ fn cpu_seconds() -> f64 {
 
 fn resident_mib() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096 >> 20
+    (statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096) >> 20
 }
 
 fn disk_mib(folder: &std::path::Path) -> u64 {
@@ -228,5 +228,5 @@ fn disk_mib(folder: &std::path::Path) -> u64 {
             })
             .sum()
     }
-    blocks(folder) * 512 >> 20
+    (blocks(folder) * 512) >> 20
 }
