@@ -7,7 +7,7 @@ mod harness;
 use bytes::Bytes;
 use eventlog::{Headers, Record};
 use harness::{House, Running, event, record};
-use schemas::{Data, Unknown, topics};
+use schemas::{Codec, Data, Registry, Unknown, topics};
 
 /// What is no event: no headers to speak of, and bytes that are nothing.
 fn junk() -> Record {
@@ -162,6 +162,39 @@ async fn an_event_that_fits_no_schema_is_dead_lettered_with_a_pointer() {
     assert_eq!(reason(letter), ("encode", "schema"));
     let detail = letter.headers.get_str("__connect.errors.exception.message").unwrap();
     assert!(detail.starts_with("/type: "), "{detail}");
+}
+
+const ORDER: &str = r#"{"type":"record","name":"Order","fields":[{"name":"n","type":"long"}]}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_does_not_fit_its_types_schema_is_dead_lettered_with_a_pointer() {
+    let house = House::new().await;
+    house.codec.registry().register("shop", "order.checked", ORDER).await.unwrap();
+    house.post([event("bad", r#"{"n":"many"}"#), event("good", r#"{"n":1}"#)]).await;
+    let running = Running::start(house.runner(Some(".type = \"order.checked\"")));
+    let letters = house.wait_for(topics::DEAD_LETTERS, 1).await;
+    let clean = house.wait_for(topics::CLEAN, 1).await;
+    running.stop().await.unwrap();
+    let letter = &letters[0].record;
+    assert_eq!(reason(letter), ("encode", "schema"));
+    let detail = letter.headers.get_str("__connect.errors.exception.message").unwrap();
+    assert!(detail.starts_with("/data/n: "), "{detail}");
+    assert_eq!(clean[0].record.value.as_ref().unwrap()[0], 0, "Confluent framing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_registered_after_the_processor_started_is_fetched_and_the_event_passes() {
+    let house = House::new().await;
+    let mut runner = house.runner(Some(".data.n = 2"));
+    let registry = Registry::open(house.log.clone()).await.unwrap();
+    runner.codec = Codec::new(registry, Unknown::Accept);
+    let running = Running::start(runner);
+    house.codec.registry().register("shop", "order.placed", ORDER).await.unwrap();
+    house.post([event("e1", r#"{"n":1}"#)]).await;
+    let clean = house.wait_for(topics::CLEAN, 1).await;
+    running.stop().await.unwrap();
+    let after = house.codec.decode(&clean[0].record).unwrap();
+    assert_eq!(after.data, Data::Json(Bytes::from_static(br#"{"n":2}"#)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
