@@ -101,6 +101,24 @@ async fn an_event_without_id_in_a_batch_is_named_with_a_pointer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn data_of_the_wrong_avro_type_is_refused_with_a_pointer_to_the_field() {
+    let server = Server::start().await.with_flights().await;
+    let bodies = [
+        (207, BATCH, batch(&[flight("a", "3"), flight("b", "\"late\"")])),
+        (422, STRUCTURED, flight("b", "\"late\"")),
+    ];
+    for (status, content_type, body) in bodies {
+        let answer = server.post(content_type, body).await;
+        assert_eq!(answer.status, status);
+        let error = &answer.json["errors"][0];
+        assert_eq!(error["pointer"], "/data/delay");
+        assert_eq!(error["id"], "b");
+        assert!(!error["detail"].as_str().unwrap().contains("late"), "a value is repeated");
+    }
+    assert_eq!(server.stored_ids().await, ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_no_event_is_valid_the_answer_is_422_with_the_same_errors() {
     let server = Server::start().await;
     let answer = server.post(BATCH, r#"[{"specversion":"1.0"}, 3]"#).await;

@@ -82,9 +82,7 @@ async fn a_log_that_hangs_is_503_at_the_deadline_and_keeps_its_bytes_charged() {
     assert_eq!(answer.json["errors"][0]["code"], "outcome_unknown");
     assert!(server.metric("penstock_ingest_in_flight_bytes") > 0.0);
     open.add_permits(1);
-    while server.metric("penstock_ingest_in_flight_bytes") > 0.0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| server.metric("penstock_ingest_in_flight_bytes") == 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +96,5 @@ async fn a_client_that_leaves_neither_ends_the_append_nor_hides_its_outcome() {
     assert!(server.metric("penstock_ingest_in_flight_bytes") > 0.0);
     open.add_permits(1);
     let accepted = "penstock_ingest_events_total{outcome=\"accepted\",code=\"\"}";
-    while server.metric(accepted) < 3.0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| server.metric(accepted) == 3.0).await;
 }

@@ -139,9 +139,7 @@ async fn a_request_beyond_the_byte_budget_is_turned_away_until_there_is_room_aga
     let large = event("a").replace("\"data\":1", &format!("\"data\":\"{}\"", "x".repeat(1500)));
     let first = server.post(STRUCTURED, large.clone());
     let others = async {
-        while server.metric("penstock_ingest_in_flight_bytes") < 1500.0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| server.metric("penstock_ingest_in_flight_bytes") >= 1500.0).await;
         let beyond = server.post(STRUCTURED, vec![b' '; 3000]).await;
         open.add_permits(1);
         beyond
@@ -168,8 +166,6 @@ async fn a_body_that_breaks_off_stores_nothing_of_what_came() {
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(lines.as_bytes()).await.unwrap();
     drop(stream);
-    while server.metric("penstock_ingest_requests_total{status=\"400\"}") == 0.0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| server.metric("penstock_ingest_requests_total{status=\"400\"}") == 1.0).await;
     assert!(server.stored_ids().await.is_empty());
 }

@@ -1,7 +1,7 @@
 //! A real door on a real port, and a log that fails on purpose.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use eventlog::{
@@ -123,7 +123,8 @@ impl Server {
         body: impl Into<reqwest::Body>,
     ) -> Answer {
         let url = format!("http://{}/v1/events", self.addr);
-        let mut request = reqwest::Client::new().post(url).body(body);
+        let mut request =
+            reqwest::Client::new().post(url).timeout(Duration::from_secs(20)).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -166,6 +167,16 @@ impl Server {
         let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
+}
+
+/// Waits for what must come soon.
+pub async fn until(condition: impl Fn() -> bool) {
+    let soon = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), soon).await.unwrap();
 }
 
 /// A valid event.
