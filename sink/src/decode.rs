@@ -6,7 +6,7 @@
 use eventlog::{Record, Stored};
 use schemas::{Codec, DecodeError, Event, RegistryError};
 
-use crate::{SinkError, poison, retry::Patient};
+use crate::{SinkError, retry::Patient, store::holdable};
 
 /// Why a record can never be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(crate) async fn decode(
 
 fn judged(decoded: Result<Event, DecodeError>, record: &Record) -> Result<Event, Poison> {
     match decoded {
-        Ok(event) => match poison::fits(&event) {
+        Ok(event) => match holdable(&event) {
             Ok(()) => Ok(event),
             Err(detail) => Err(Poison { reason: "too_large", detail }),
         },

@@ -22,7 +22,7 @@ const KNOWN: [&str; 4] = ["sum", "min", "max", "avg"];
 const RESERVED: [&str; 2] = ["start", "count"];
 /// Each window is a row per group, and a group's text is bounded by its aliases.
 const MAX_WINDOWS: usize = 8;
-const MAX_ALIASES: usize = 8;
+pub(crate) const MAX_ALIASES: usize = 8;
 const MAX_MEASURES: usize = 32;
 
 /// The definitions that a configuration asks for, and Penstock's own.

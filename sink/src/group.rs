@@ -6,23 +6,22 @@
 use schemas::Scalar;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A longer string is cut, because keys of a store are short.
-const MAX_TEXT: usize = 512;
+/// Bytes of one value, as JSON: eight aliases of them are within what a store's key holds.
+const MAX_VALUE: usize = 1_000;
+/// Bytes that are left of a string that is longer; escaping makes six of each at most.
+const CUT: usize = 128;
 
-/// Writes a value as JSON: `null` when absent or no scalar; a string over 512 bytes as its beginning,
-/// `~` and a hash of the whole, so that different values stay different groups.
+/// Writes a value as JSON: `null` when absent or no scalar; a string over 1,000 bytes as its
+/// beginning, `~` and a hash of the whole, so that different values stay different groups.
 pub(crate) fn write_value(value: Option<&Scalar>, into: &mut Vec<u8>) {
-    match value {
-        Some(Scalar::Text(text)) if text.len() > MAX_TEXT => {
-            let mut end = MAX_TEXT - 20;
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            let short = format!("{}~{:016x}", &text[..end], xxh3_64(text.as_bytes()));
-            Scalar::Text(short.into()).push_json(into);
-        }
-        Some(value) => value.push_json(into),
-        None => into.extend_from_slice(b"null"),
+    let Some(value) = value else { return into.extend_from_slice(b"null") };
+    let before = into.len();
+    value.push_json(into);
+    if let (Scalar::Text(text), MAX_VALUE..) = (value, into.len() - before) {
+        let end = text.floor_char_boundary(CUT);
+        let short = format!("{}~{:016x}", &text[..end], xxh3_64(text.as_bytes()));
+        into.truncate(before);
+        Scalar::Text(short.into()).push_json(into);
     }
 }
 
@@ -47,7 +46,14 @@ mod tests {
     fn long_strings_are_cut_and_stay_different() {
         let (one, other) = ("é".repeat(5_000), "é".repeat(5_000) + "x");
         let (one, other) = (written(Scalar::Text(one.into())), written(Scalar::Text(other.into())));
-        assert!(one.len() < 600 && other.len() < 600);
+        assert!(one.len() < MAX_VALUE && other.len() < MAX_VALUE);
         assert_ne!(one, other);
+    }
+
+    #[test]
+    fn as_many_values_as_there_may_be_aliases_fit_a_key() {
+        let value = written(Scalar::Text("\u{1}".repeat(MAX_VALUE).into()));
+        let group = crate::definitions::MAX_ALIASES * (value.len().max(MAX_VALUE) + 1) + 1;
+        assert!(group <= crate::store::MAX_GROUP_BYTES, "{group}");
     }
 }

@@ -27,7 +27,6 @@ mod fold;
 mod group;
 mod metrics;
 mod partition;
-mod poison;
 pub mod query;
 mod retry;
 mod run;

@@ -256,10 +256,14 @@ impl Task {
         let located = patient.locate(&wanted).await?;
         let verdicts = self.dedup.settle(&candidates, located);
         let (epoch, partition) = (self.start.epoch.epoch, lease.partition);
+        let stored_before = self.start.state.stored_to;
         for (candidate, verdict) in candidates.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::New => self.buffer.counts.stored += 1,
-                Verdict::Replay => self.buffer.counts.replayed += 1,
+                // The window may not remember that the store has it.
+                Verdict::New if candidate.offset >= stored_before => {
+                    self.buffer.counts.stored += 1;
+                }
+                Verdict::New | Verdict::Replay => self.buffer.counts.replayed += 1,
                 Verdict::Duplicate => {
                     self.buffer.counts.duplicate += 1;
                     continue;
