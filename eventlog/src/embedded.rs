@@ -158,7 +158,7 @@ impl Prepared {
 impl Core {
     fn open(path: PathBuf, options: Options, runtime: Handle) -> Result<Running, LogError> {
         let directory = Arc::new(Directory::open(path)?);
-        let (engine, commit) = Engine::open(directory.clone())?;
+        let (engine, commit) = Engine::open(directory.clone(), options.memory_bytes)?;
         let engine = Arc::new(engine);
         let topics = load_topics(&engine)?;
         let queue = Arc::new(Queue::new(&options));
@@ -561,17 +561,15 @@ fn load_topics(engine: &Engine) -> Result<BTreeMap<Arc<str>, Arc<Topic>>, LogErr
         })?;
         let mut partitions = Vec::with_capacity(record.partitions as usize);
         for index in 0..record.partitions {
-            let (start, mut cursor) = retention::load_start(engine, record.id, index)?;
+            let start = retention::load_start(engine, record.id, index)?;
+            let cursor = match engine.meta(&Cursor::key_of(record.id, index))? {
+                None => Cursor::default(),
+                Some(stored) => Cursor::from_bytes(&stored)
+                    .ok_or_else(|| engine.wrong("where a partition ends cannot be read"))?,
+            };
             engine
-                .check_chain(record.id, index, start)
+                .check_chain(record.id, index, start, cursor.next)
                 .map_err(|what| engine.wrong(&format!("{what} in {name}/{index}")))?;
-            if let Some(last) = engine.chunk_at(record.id, index, u64::MAX)? {
-                cursor = Cursor {
-                    next: last.key.next,
-                    time: last.header.time.max(cursor.time),
-                    bytes: last.header.bytes_before + last.len() as u64,
-                };
-            }
             partitions.push(Arc::new(Partition::new(
                 name.clone(),
                 record.id,

@@ -44,6 +44,9 @@ pub struct Options {
     pub commit_deadline: Duration,
     /// How much of what was appended last stays in memory for readers at the end. Default 16 MiB.
     pub tail_bytes: usize,
+    /// How much the engine gathers in memory before it writes a table; fixed when the log is made.
+    /// Default 12 MiB.
+    pub memory_bytes: u64,
     /// Size of the batches that readers get, about, in bytes. Default 1 MiB.
     pub batch_bytes: usize,
     /// The most records in such a batch. Default 8,192.
@@ -66,6 +69,7 @@ impl Default for Options {
             revoke_deadline: Duration::from_secs(10),
             commit_deadline: Duration::from_secs(30),
             tail_bytes: 16 * MIB,
+            memory_bytes: 12 * MIB as u64,
             batch_bytes: MIB,
             batch_records: 8192,
             retention_period: Duration::from_secs(30),

@@ -144,7 +144,7 @@ impl FreeSpace {
 pub(crate) fn fatal(path: &Path, what: &str, error: &io::Error) -> LogError {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => ": check owner and permissions",
-        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists if !path.is_dir() => {
             ": a file stands where a directory is needed; move it or choose another path"
         }
         _ => "",

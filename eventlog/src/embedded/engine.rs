@@ -42,7 +42,7 @@ pub(crate) struct Changes(fjall::OwnedWriteBatch);
 impl Engine {
     /// Opens or makes the engine of a directory; blocks, and may panic on files that are damaged in
     /// ways the engine does not expect: the caller catches that.
-    pub fn open(directory: Arc<Directory>) -> Result<(Self, u64), LogError> {
+    pub fn open(directory: Arc<Directory>, memory: u64) -> Result<(Self, u64), LogError> {
         let acknowledged = directory.acknowledged()?;
         let path = directory.engine();
         prepare(&path, acknowledged)?;
@@ -55,7 +55,7 @@ impl Engine {
             .max_cached_files(Some(128))
             .open()
             .map_err(failed)?;
-        let chunks = db.keyspace("chunks", chunk_options).map_err(failed)?;
+        let chunks = db.keyspace("chunks", || chunk_options(memory)).map_err(failed)?;
         let meta = db
             .keyspace("meta", || KeyspaceCreateOptions::default().max_memtable_size(2 * MIB))
             .map_err(failed)?;
@@ -152,29 +152,30 @@ impl Engine {
         self.chunks.range(range).map(|guard| self.decode(guard))
     }
 
-    /// Checks that the last chunks of a partition follow one another down to `start`.
-    pub fn check_chain(&self, topic: u32, partition: u32, start: Position) -> Result<(), String> {
+    /// Checks that the last chunks of a partition follow one another from `start` to `end`.
+    pub fn check_chain(
+        &self,
+        topic: u32,
+        partition: u32,
+        start: Position,
+        end: Position,
+    ) -> Result<(), String> {
         let range =
             ChunkKey::lower(topic, partition, 0)..=ChunkKey::upper(topic, partition, u64::MAX);
-        let mut after: Option<ChunkKey> = None;
-        let mut checked = 0;
+        let missing = |from, to| Err(format!("records {from}..{to} are missing"));
+        let (mut after, mut checked) = (end, 0);
         for guard in self.chunks.range(range).rev().take(CHECK_CHUNKS) {
             let key = guard.key().map_err(|e| e.to_string())?;
             let Some(key) = ChunkKey::from_bytes(&key) else {
                 return Err(format!("a chunk key has {} bytes", key.len()));
             };
-            if let Some(after) = after.filter(|after| key.next != after.base) {
-                return Err(format!("records {}..{} are missing", key.next, after.base));
+            if key.next != after {
+                return missing(key.next, after);
             }
-            after = Some(key);
+            after = key.base;
             checked += 1;
         }
-        match after {
-            Some(first) if checked < CHECK_CHUNKS && first.base > start => {
-                Err(format!("records {start}..{} are missing", first.base))
-            }
-            _ => Ok(()),
-        }
+        if checked < CHECK_CHUNKS && after > start { missing(start, after) } else { Ok(()) }
     }
 
     /// Forces the engine to give back the space of what was removed; blocks.
@@ -202,7 +203,7 @@ impl Engine {
 
 /// How chunks are kept. They are written once, read in order and deleted from the head: no point
 /// reads, so no filters; large values stay where they were first written.
-fn chunk_options() -> KeyspaceCreateOptions {
+fn chunk_options(memory: u64) -> KeyspaceCreateOptions {
     let separation = KvSeparationOptions::default()
         .separation_threshold(SEPARATE_FROM)
         .compression(CompressionType::None)
@@ -210,7 +211,7 @@ fn chunk_options() -> KeyspaceCreateOptions {
         .staleness_threshold(0.75)
         .age_cutoff(1.0);
     KeyspaceCreateOptions::default()
-        .max_memtable_size(12 * MIB)
+        .max_memtable_size(memory)
         .with_kv_separation(Some(separation))
         .filter_policy(FilterPolicy::disabled())
         .index_block_pinning_policy(PinningPolicy::disabled())
@@ -223,15 +224,18 @@ fn prepare(path: &Path, acknowledged: u64) -> Result<(), LogError> {
     let exists = |path: &Path| {
         path.try_exists().map_err(|e| fatal(path, "cannot look into the log's directory", &e))
     };
-    if exists(&marker)? || !exists(path)? {
-        if acknowledged > 0 && !exists(path)? {
-            return Err(LogError::Fatal(format!(
-                "the log in {} is damaged: {acknowledged} commits were acknowledged, but its data \
-                 is gone. Restore the directory from a copy",
-                path.display()
-            )));
+    if exists(&marker)? {
+        return check_keyspaces(path);
+    }
+    if !exists(path)? {
+        if acknowledged == 0 {
+            return Ok(());
         }
-        return Ok(());
+        return Err(LogError::Fatal(format!(
+            "the log in {} is damaged: {acknowledged} commits were acknowledged, but its data is \
+             gone. Restore the directory from a copy",
+            path.display()
+        )));
     }
     // The marker is written last, so without it nothing was ever stored, or somebody removed it.
     if acknowledged > 0 || exists(&path.join("keyspaces").join("1"))? {
@@ -246,6 +250,34 @@ fn prepare(path: &Path, acknowledged: u64) -> Result<(), LogError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The engine takes a keyspace without its file `current` for one that was never finished, and
+/// removes it. One that has data was finished.
+fn check_keyspaces(path: &Path) -> Result<(), LogError> {
+    let failed = |e: io::Error| fatal(path, "cannot look into the log's directory", &e);
+    let is_filled = |folder: &Path| match fs::read_dir(folder) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    };
+    for entry in fs::read_dir(path.join("keyspaces")).map_err(failed)? {
+        let keyspace = entry.map_err(failed)?.path();
+        if !keyspace.is_dir() || keyspace.join("current").try_exists().map_err(failed)? {
+            continue;
+        }
+        let filled = ["tables", "blobs"].map(|folder| is_filled(&keyspace.join(folder)));
+        for filled in filled {
+            if filled.map_err(failed)? {
+                return Err(LogError::Fatal(format!(
+                    "the log is damaged: the file `current` is missing in {}. Restore the \
+                     directory from a copy",
+                    keyspace.display()
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An engine's error in words an operator can use.

@@ -13,7 +13,7 @@ use super::{
     Core, START_PREFIX,
     chunk::ChunkKey,
     engine::Engine,
-    topic::{Cursor, Partition, Topic, locked},
+    topic::{Partition, Topic, locked},
     writer::Write,
 };
 use crate::{LogError, Metrics, Position, Retention};
@@ -85,7 +85,10 @@ pub(crate) async fn take(
         let more = due.chunks.len() == AT_ONCE;
         partition.trim(start);
         core.write(Write {
-            meta: vec![(start_key(partition.topic_id, partition.index), due.start.to_vec())],
+            meta: vec![(
+                start_key(partition.topic_id, partition.index),
+                start.to_be_bytes().to_vec(),
+            )],
             size: due.chunks.len() * 64,
             removals: due.chunks,
             ..Write::default()
@@ -104,14 +107,12 @@ pub(crate) async fn take(
 struct Due {
     chunks: Vec<ChunkKey>,
     bytes: u64,
-    /// What is kept of where the partition starts then.
-    start: [u8; 24],
 }
 
 fn due(engine: &Engine, partition: &Partition, rule: Rule, now: i64) -> Result<Due, LogError> {
     let bounds = partition.bounds();
     let total = locked(&partition.cursor).bytes;
-    let mut due = Due { chunks: Vec::new(), bytes: 0, start: [0; 24] };
+    let mut due = Due { chunks: Vec::new(), bytes: 0 };
     for chunk in engine.chunks_from(partition.topic_id, partition.index, bounds.start) {
         let chunk = chunk?;
         let after = chunk.header.bytes_before + chunk.len() as u64;
@@ -130,9 +131,6 @@ fn due(engine: &Engine, partition: &Partition, rule: Rule, now: i64) -> Result<D
             break;
         }
         due.bytes += chunk.len() as u64;
-        due.start[..8].copy_from_slice(&chunk.key.next.to_be_bytes());
-        due.start[8..16].copy_from_slice(&chunk.header.time.to_be_bytes());
-        due.start[16..].copy_from_slice(&after.to_be_bytes());
         due.chunks.push(chunk.key);
     }
     Ok(due)
@@ -145,21 +143,15 @@ fn start_key(topic: u32, partition: u32) -> Vec<u8> {
     key
 }
 
-/// Where a partition starts, and where its writer stands if nothing of it is left.
+/// Where a partition starts.
 pub(crate) fn load_start(
     engine: &Engine,
     topic: u32,
     partition: u32,
-) -> Result<(Position, Cursor), LogError> {
-    let Some(stored) = engine.meta(&start_key(topic, partition))? else {
-        return Ok((0, Cursor::default()));
-    };
-    let word = |at: usize| {
-        let word = stored.get(at..at + 8).and_then(|word| word.first_chunk::<8>());
-        word.map(|word| u64::from_be_bytes(*word))
-    };
-    let (Some(next), Some(time), Some(bytes)) = (word(0), word(8), word(16)) else {
-        return Err(engine.wrong("where a partition starts cannot be read"));
-    };
-    Ok((next, Cursor { next, time: time as i64, bytes }))
+) -> Result<Position, LogError> {
+    let Some(stored) = engine.meta(&start_key(topic, partition))? else { return Ok(0) };
+    match stored.first_chunk::<8>() {
+        Some(start) => Ok(u64::from_be_bytes(*start)),
+        None => Err(engine.wrong("where a partition starts cannot be read")),
+    }
 }

@@ -144,6 +144,31 @@ pub(crate) struct Cursor {
     pub bytes: u64,
 }
 
+impl Cursor {
+    /// Where it is kept: the key in the engine.
+    pub fn key_of(topic: u32, partition: u32) -> Vec<u8> {
+        let mut key = b"end/".to_vec();
+        key.extend(topic.to_be_bytes());
+        key.extend(partition.to_be_bytes());
+        key
+    }
+
+    pub fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.next.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.time.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.bytes.to_be_bytes());
+        bytes
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (next, rest) = bytes.split_first_chunk::<8>()?;
+        let (time, rest) = rest.split_first_chunk::<8>()?;
+        let bytes = u64::from_be_bytes(*rest.first_chunk::<8>()?);
+        Some(Self { next: u64::from_be_bytes(*next), time: i64::from_be_bytes(*time), bytes })
+    }
+}
+
 struct Seen {
     bounds: Bounds,
     /// The last chunks, without a break up to the end.

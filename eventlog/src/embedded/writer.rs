@@ -17,7 +17,7 @@ use super::{
     chunk::{CHUNK_BYTES, Chunk, ChunkHeader, ChunkKey, Segment, encode},
     directory::{Directory, FreeSpace},
     engine::Engine,
-    topic::{Partition, Topic, locked},
+    topic::{Cursor, Partition, Topic, locked},
 };
 use crate::{AppendError, LogError, Metrics, Options, Position};
 
@@ -360,6 +360,10 @@ impl Writer {
             for (key, _, value) in &open.closed {
                 self.engine.put_chunk(&mut changes, *key, value.clone());
             }
+            // Kept apart from the chunks, so that missing ones are noticed.
+            let cursor = Cursor { next: open.base, ..*locked(&open.partition.cursor) };
+            let key = Cursor::key_of(open.partition.topic_id, open.partition.index);
+            self.engine.put_meta(&mut changes, &key, &cursor.to_bytes());
         }
         for (write, ..) in accepted {
             for (key, value) in &write.meta {
