@@ -66,5 +66,8 @@ pub async fn append(dir: &Path, events: u64, batch: usize, tasks: usize) -> Resu
     let elapsed: Duration = start.elapsed();
     let cpu = measure::cpu(std::process::id())? - cpu_before;
     let millions = events as f64 / 1e6;
-    Ok(Bare { rate: events as f64 / elapsed.as_secs_f64(), cpu_per_million: cpu.as_secs_f64() / millions })
+    Ok(Bare {
+        rate: events as f64 / elapsed.as_secs_f64(),
+        cpu_per_million: cpu.as_secs_f64() / millions,
+    })
 }

@@ -28,9 +28,13 @@ pub struct Args {
 pub async fn run(args: &Args) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let steal = measure::steal()?;
-    let bare =
-        baseline::append(&dir.path().join("bare"), args.events.min(2_000_000), args.batch, args.clients)
-            .await?;
+    let bare = baseline::append(
+        &dir.path().join("bare"),
+        args.events.min(2_000_000),
+        args.batch,
+        args.clients,
+    )
+    .await?;
 
     let server = Server::start("serve-ingest", &dir.path().join("log")).await?;
     let plan = |events, first| Plan {
@@ -60,13 +64,29 @@ pub async fn run(args: &Args) -> Result<()> {
     let millions = args.events as f64 / 1e6;
     let rate = args.events as f64 / elapsed.as_secs_f64();
 
-    println!("ingest: {} events of {EVENT_BYTES} B, batches of {}, {} clients, durable acks", args.events, args.batch, args.clients);
+    println!(
+        "ingest: {} events of {EVENT_BYTES} B, batches of {}, {} clients, durable acks",
+        args.events, args.batch, args.clients
+    );
     println!("  events/s                     {rate:>10.0}");
     println!("  bare append loop, events/s   {:>10.0}   ratio {:.2}", bare.rate, rate / bare.rate);
-    println!("  ack p50 / p99                {:>10.1?} / {:.1?}", load::quantile(&acknowledgements, 0.5), load::quantile(&acknowledgements, 0.99));
-    println!("  server CPU s per million     {:>10.2}   (load {:.2}, bare loop {:.2})", server_cpu.as_secs_f64() / millions, load_cpu.as_secs_f64() / millions, bare.cpu_per_million);
+    println!(
+        "  ack p50 / p99                {:>10.1?} / {:.1?}",
+        load::quantile(&acknowledgements, 0.5),
+        load::quantile(&acknowledgements, 0.99)
+    );
+    println!(
+        "  server CPU s per million     {:>10.2}   (load {:.2}, bare loop {:.2})",
+        server_cpu.as_secs_f64() / millions,
+        load_cpu.as_secs_f64() / millions,
+        bare.cpu_per_million
+    );
     let fifths: Vec<_> = memory.iter().map(|(now, _)| now.to_string()).collect();
-    println!("  server memory, MiB           {:>10}   at each fifth: {}", memory.iter().map(|(_, high)| *high).max().unwrap_or(0), fifths.join(" "));
+    println!(
+        "  server memory, MiB           {:>10}   at each fifth: {}",
+        memory.iter().map(|(_, high)| *high).max().unwrap_or(0),
+        fifths.join(" ")
+    );
     println!("  steal                        {:>9.1}%", measure::stolen(steal, measure::steal()?));
     server.stop().await
 }

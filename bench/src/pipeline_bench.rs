@@ -60,9 +60,13 @@ pub async fn run(args: &Args) -> Result<()> {
     let config = dir.path().join("penstock.toml");
     std::fs::write(&config, CONFIG)?;
     let steal = measure::steal()?;
-    let bare =
-        baseline::append(&dir.path().join("bare"), args.events.min(2_000_000), args.batch, args.clients)
-            .await?;
+    let bare = baseline::append(
+        &dir.path().join("bare"),
+        args.events.min(2_000_000),
+        args.batch,
+        args.clients,
+    )
+    .await?;
     let server = Server::start("serve-pipeline", &config).await?;
     let plan = |events, first, rate| Plan {
         url: format!("http://{}/v1/events", server.http),
@@ -105,14 +109,30 @@ pub async fn run(args: &Args) -> Result<()> {
     let steady = steady.await??;
     visible(&server, args.events + events).await?;
 
-    println!("pipeline: {} events of {EVENT_BYTES} B, batches of {}, {} clients; VRL step, deduplication, rows, 2 rollup windows", args.events, args.batch, args.clients);
+    println!(
+        "pipeline: {} events of {EVENT_BYTES} B, batches of {}, {} clients; VRL step, deduplication, rows, 2 rollup windows",
+        args.events, args.batch, args.clients
+    );
     println!("  events/s, POST to visible    {rate:>10.0}   (accepted at {accepted:.0})");
     println!("  bare append loop, events/s   {:>10.0}   ratio {:.2}", bare.rate, rate / bare.rate);
-    println!("  server CPU s per million     {:>10.2}   (bare loop {:.2})", cpu / millions, bare.cpu_per_million);
+    println!(
+        "  server CPU s per million     {:>10.2}   (bare loop {:.2})",
+        cpu / millions,
+        bare.cpu_per_million
+    );
     println!("  server memory, MiB           {after:>10}   (highest {high})");
     println!("  at {:.0} events/s:", args.rate);
-    println!("    ack p50 / p99              {:>10.1?} / {:.1?}", load::quantile(&steady.acknowledgements, 0.5), load::quantile(&steady.acknowledgements, 0.99));
-    println!("    POST to visible p50 / p99  {:>10.1?} / {:.1?}   ({} probes)", load::quantile(&probes, 0.5), load::quantile(&probes, 0.99), probes.len());
+    println!(
+        "    ack p50 / p99              {:>10.1?} / {:.1?}",
+        load::quantile(&steady.acknowledgements, 0.5),
+        load::quantile(&steady.acknowledgements, 0.99)
+    );
+    println!(
+        "    POST to visible p50 / p99  {:>10.1?} / {:.1?}   ({} probes)",
+        load::quantile(&probes, 0.5),
+        load::quantile(&probes, 0.99),
+        probes.len()
+    );
     println!("  steal                        {:>9.1}%", measure::stolen(steal, measure::steal()?));
     server.stop().await
 }
@@ -122,8 +142,13 @@ async fn visible(server: &Server, events: u64) -> Result<()> {
     let url = format!("http://{}/v1/types", server.http);
     let deadline = Instant::now() + Duration::from_secs(300);
     loop {
-        let types: serde_json::Value = serde_json::from_str(&reqwest::get(&url).await?.text().await?)?;
-        let order = types["types"].as_array().context("no types")?.iter().find(|t| t["type"] == "bench.order");
+        let types: serde_json::Value =
+            serde_json::from_str(&reqwest::get(&url).await?.text().await?)?;
+        let order = types["types"]
+            .as_array()
+            .context("no types")?
+            .iter()
+            .find(|t| t["type"] == "bench.order");
         let count = order.and_then(|t| t["count"].as_u64()).unwrap_or(0);
         ensure!(count <= events, "{count} events are visible, {events} were sent");
         if count == events {

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use ingest::Ingest;
+use penstock::node::{Bundle, Node};
 use prometheus_client::registry::Registry;
 use schemas::{Codec, Unknown, topics};
 use service::{config::IngestConfig, http::HttpOptions, lifecycle};
@@ -77,7 +78,21 @@ pub async fn serve_ingest(dir: &Path) -> Result<()> {
     println!("{SAYS}{}", listener.local_addr()?);
     let shutdown = CancellationToken::new();
     lifecycle::on_signal(shutdown.clone());
-    service::http::serve(listener, ingest::router(Arc::new(ingest)), HttpOptions::default(), shutdown)
-        .await;
+    service::http::serve(
+        listener,
+        ingest::router(Arc::new(ingest)),
+        HttpOptions::default(),
+        shutdown,
+    )
+    .await;
     Ok(())
+}
+
+/// Everything, from a configuration.
+pub async fn serve_pipeline(config: &Path) -> Result<()> {
+    let shutdown = CancellationToken::new();
+    lifecycle::on_signal(shutdown.clone());
+    let node = Node::start(penstock::run::load(Some(config))?, Bundle::default()).await?;
+    println!("{SAYS}{}", node.http_addr);
+    penstock::run::until(node, shutdown).await
 }
