@@ -176,9 +176,9 @@ async fn open(config: &Config, metrics: &Metrics) -> Result<(Log, Store)> {
         metrics: metrics.log.clone(),
         ..eventlog::Options::default()
     };
-    let log = eventlog::open(&config.log.url, options).await.context("cannot open the log")?;
-    let store = sink::store::open(&config.store, &config.retention);
-    let store = store.await.context("cannot open the store")?;
+    // Both say themselves what cannot be opened, where, and what to do.
+    let log = eventlog::open(&config.log.url, options).await?;
+    let store = sink::store::open(&config.store, &config.retention).await?;
     log.ensure_topics(&topic_specs(config)).await.context("cannot make the topics")?;
     Ok((log, store))
 }

@@ -52,7 +52,7 @@ pub async fn post(options: PostOptions) -> Result<()> {
         rejected += post_file(&poster, file, &options).await?;
     }
     if rejected > 0 {
-        bail!("{rejected} events were rejected: correct them and post them again");
+        bail!("rejected: {rejected}; correct these events and post them again");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -56,9 +56,9 @@ fn file(text: &str) -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-async fn post_file(path: &PathBuf, url: &str, batch: usize) -> Result<(), String> {
+async fn post_file(path: &Path, url: &str, batch: usize) -> Result<(), String> {
     let options = PostOptions {
-        files: vec![path.clone()],
+        files: vec![path.to_owned()],
         url: url.parse().unwrap(),
         batch,
         concurrency: 1,
@@ -108,7 +108,7 @@ async fn refused_events_are_kept_with_their_line_and_reason_and_the_rest_is_post
     let (_server, url) = start(partly).await;
     let (dir, path) = file("{}\n\n{\"a\":1}\n{}\n");
     let error = post_file(&path, &url, 2).await.unwrap_err();
-    assert!(error.contains("1 events were rejected"), "{error}");
+    assert!(error.contains("rejected: 1;"), "{error}");
     let expected = json!({ "line": 3, "code": "missing", "detail": "no id", "pointer": "/id",
         "event": { "a": 1 } });
     assert_eq!(rejects(&dir), [expected]);
@@ -139,7 +139,7 @@ async fn of_a_batch_that_is_too_large_only_the_huge_event_is_rejected() {
     let (_server, url) = start(limited).await;
     let (dir, path) = file("1\n2\n\"a huge one\"\n4\n");
     let error = post_file(&path, &url, 10).await.unwrap_err();
-    assert!(error.contains("1 events were rejected"), "{error}");
+    assert!(error.contains("rejected: 1;"), "{error}");
     assert_eq!(rejects(&dir)[0]["line"], 3);
 }
 

@@ -122,6 +122,20 @@ async fn a_foreign_host_is_refused_where_hosts_are_checked() {
 }
 
 #[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let server = start(HttpOptions { check_host: true, ..HttpOptions::default() }).await;
+    for (path, host, status) in [("/take", "example.com", "403"), ("/nowhere", "localhost", "404")]
+    {
+        let mut stream = server.connect().await;
+        let body = "x".repeat(8_000_000);
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}");
+        stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.unwrap().starts_with(&format!("HTTP/1.1 {status} ")));
+    }
+}
+
+#[tokio::test]
 async fn a_panic_is_a_500_and_the_connection_goes_on() {
     let server = start(HttpOptions::default()).await;
     let mut stream = server.connect().await;

@@ -114,7 +114,10 @@ mod tests {
     async fn a_part_that_finishes_when_told_is_no_failure() {
         let mut stage = stage();
         let token = stage.token.clone();
-        stage.spawn("sink", async move { Ok(token.cancelled().await) });
+        stage.spawn("sink", async move {
+            token.cancelled().await;
+            Ok(())
+        });
         stage.stop(soon()).await.unwrap();
     }
 

@@ -4,22 +4,29 @@
 use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{Router, extract::Request, response::IntoResponse, response::Response};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderValue, StatusCode, header};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::{Metrics, host, request_id};
 use crate::problem::Problem;
+
+/// What is read of a body that nobody wants.
+const DISCARD_BYTES: usize = 16 * 1024 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// The service behind every connection of a listener.
 #[derive(Clone)]
@@ -62,6 +69,7 @@ impl Manners {
 
 async fn handle(router: Router, check_host: bool, request: Request<Incoming>) -> Response {
     if check_host && let Err(problem) = host::check_host(request.uri(), request.headers()) {
+        discard(request.into_body()).await;
         return problem.into_response();
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -89,7 +97,28 @@ pub(super) fn with_fallbacks(router: Router) -> Router {
     router.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
 }
 
-async fn not_found() -> Problem {
+/// Reads a body that nobody wants, a share of it: closing a connection with unread bytes resets
+/// it, and the client would not see the answer.
+async fn discard<B>(body: B)
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = pin!(body);
+    let mut left = DISCARD_BYTES;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            left = left.saturating_sub(length);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = timeout(DISCARD_TIME, read).await; // what is left costs that client its answer
+}
+
+async fn not_found(request: Request) -> Problem {
+    discard(request.into_body()).await;
     Problem::new(
         StatusCode::NOT_FOUND,
         "not_found",
@@ -98,7 +127,8 @@ async fn not_found() -> Problem {
     )
 }
 
-async fn method_not_allowed() -> Problem {
+async fn method_not_allowed(request: Request) -> Problem {
+    discard(request.into_body()).await;
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
