@@ -45,6 +45,12 @@ impl Headers {
         HeadersBuilder(BytesMut::new())
     }
 
+    /// As [`Headers::builder`], with room for so many bytes of encoded headers: 6 for each, with
+    /// its name and value.
+    pub fn with_capacity(bytes: usize) -> HeadersBuilder {
+        HeadersBuilder(BytesMut::with_capacity(bytes))
+    }
+
     /// Takes back what [`Headers::as_bytes`] gave; `None` when the bytes are not whole headers.
     pub fn from_bytes(bytes: Bytes) -> Option<Self> {
         let mut rest = &bytes[..];

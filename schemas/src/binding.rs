@@ -20,7 +20,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use eventlog::{Headers, Record};
 
-use crate::{Data, DecodeError, Event, Timestamp, structured::is_json};
+use crate::{
+    Data, DecodeError, Event, Timestamp,
+    fault::short,
+    structured::{is_attribute_name, is_json},
+};
 
 /// The header that carries an event's namespace.
 pub const NAMESPACE_HEADER: &str = "penstock_namespace";
@@ -65,7 +69,7 @@ pub(crate) fn to_record(event: &Event, avro: Option<Bytes>) -> Record {
         Form::Json => own.or(Some(JSON)),
         Form::Bytes => own,
     };
-    let mut headers = Headers::builder();
+    let mut headers = Headers::with_capacity(room(event));
     headers.push("ce_specversion", "1.0").push("ce_id", &event.id);
     headers.push("ce_source", &event.source).push("ce_type", &event.kind);
     if let Some(subject) = &event.subject {
@@ -106,6 +110,25 @@ pub(crate) fn to_record(event: &Event, avro: Option<Bytes>) -> Record {
     Record { key: Some(Bytes::copy_from_slice(key.as_bytes())), value, headers: headers.build() }
 }
 
+/// Bytes that an event's headers take at most.
+fn room(event: &Event) -> usize {
+    /// Names, framing and fixed values of all headers that any event can have.
+    const FIXED: usize = 256;
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let extensions: usize = event.extensions.iter().map(|(n, v)| 9 + n.len() + v.len()).sum();
+    // its own content type may stand in two headers
+    FIXED
+        + event.id.len()
+        + event.source.len()
+        + event.kind.len()
+        + event.time.text.len()
+        + event.namespace.len()
+        + length(&event.subject)
+        + length(&event.data_schema)
+        + 2 * length(&event.data_content_type)
+        + extensions
+}
+
 /// Takes a record apart: the event without its data, and what the value is.
 pub(crate) fn from_record(record: &Record) -> Result<(Event, Form), DecodeError> {
     let mut found = Found::default();
@@ -116,11 +139,20 @@ pub(crate) fn from_record(record: &Record) -> Result<(Event, Form), DecodeError>
         match slot {
             Slot::Known(slot) => *slot = Some(value),
             Slot::Extension(name) => {
+                if !is_extension(name) {
+                    let detail = format!("header ce_{} names no extension", short(name));
+                    return Err(DecodeError::Malformed(detail));
+                }
                 found.extensions.insert(name.to_owned(), value.to_owned());
             }
         }
     }
     found.event()
+}
+
+/// Whether a name can be an extension's: written as an event it must not pass for another member.
+fn is_extension(name: &str) -> bool {
+    is_attribute_name(name) && !matches!(name, "data" | "datacontenttype")
 }
 
 enum Slot<'a, 'b> {
@@ -244,6 +276,30 @@ mod tests {
         let mut headers = Headers::builder();
         headers.push("ce_id", "1").push("ce_source", "/orders");
         assert_eq!(identity_of(&Record { headers: headers.build(), ..Record::default() }), None);
+    }
+
+    #[test]
+    fn given_a_header_that_names_no_extension_then_the_record_is_malformed() {
+        for name in ["ce_data", "ce_datacontenttype", "ce_", "ce_A", "ce_a_b"] {
+            let mut record = to_record(&event(), None);
+            let mut headers = record.headers.to_builder();
+            headers.push(name, "x");
+            record.headers = headers.build();
+            assert!(matches!(from_record(&record), Err(DecodeError::Malformed(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn given_an_event_with_every_attribute_then_room_is_made_for_all_its_headers() {
+        let event = Event {
+            subject: Some("s".into()),
+            data_schema: Some("d".into()),
+            data_content_type: Some("application/avro".into()),
+            time_filled: true,
+            ..event()
+        };
+        let written = to_record(&event, None).headers.as_bytes().len();
+        assert!((written..written + 100).contains(&room(&event)), "{written} {}", room(&event));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{borrow::Cow, cell::OnceCell, fmt};
 pub use extract::{Extractor, Scalar};
 use serde_json::Value;
 
-use crate::{Data, Event};
+use crate::{Data, Event, structured::is_attribute_name};
 
 /// Where to look in an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,7 +38,7 @@ impl Path {
         if !segments.is_empty() {
             return Err(format!("path `{text}`: only `data` has members; write `data.{text}`?"));
         }
-        if !first.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+        if !is_attribute_name(&first) {
             return Err(format!(
                 "path `{text}`: attribute names are of a-z and 0-9; write `data.{text}`?"
             ));

@@ -11,14 +11,14 @@
 //! * `data` must be JSON that any reader can build values of: no half surrogate pairs, no numbers
 //!   beyond a double, at most 100 levels.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+mod members;
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use members::{Attribute, Members, Name};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -77,162 +77,6 @@ fn parse(text: &[u8]) -> Result<Members<'_>, Fault> {
         });
     }
     serde_json::from_str(text).map_err(|e| invalid(format!("not JSON: {e}")))
-}
-
-/// An attribute's value before it is judged.
-#[derive(Default)]
-enum Attribute<'a> {
-    #[default]
-    Absent,
-    Text(Cow<'a, str>),
-    Integer(i32),
-    Boolean(bool),
-    Other(&'static str),
-}
-
-/// The members of the object, as they came.
-#[derive(Default)]
-struct Members<'a> {
-    specversion: Attribute<'a>,
-    id: Attribute<'a>,
-    source: Attribute<'a>,
-    kind: Attribute<'a>,
-    subject: Attribute<'a>,
-    time: Attribute<'a>,
-    datacontenttype: Attribute<'a>,
-    dataschema: Attribute<'a>,
-    data_base64: Attribute<'a>,
-    data: Option<&'a RawValue>,
-    extensions: Vec<(Cow<'a, str>, Attribute<'a>)>,
-    seen: u16,
-    repeated: Vec<Cow<'a, str>>,
-}
-
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a member's name")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
-            }
-        }
-        from.deserialize_str(Text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Attribute<'de> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Attribute<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any JSON value")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Attribute::Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Attribute::Text(Cow::Owned(text.to_owned())))
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-                Ok(Attribute::Boolean(value))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-                Ok(i32::try_from(value).map_or(
-                    Attribute::Other("an integer of more than 32 bits"),
-                    Attribute::Integer,
-                ))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-                Ok(i32::try_from(value).map_or(
-                    Attribute::Other("an integer of more than 32 bits"),
-                    Attribute::Integer,
-                ))
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-                Ok(Attribute::Other("a number that is not an integer"))
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Attribute::Absent)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Attribute::Other("an array"))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Attribute::Other("an object"))
-            }
-        }
-        from.deserialize_any(Any)
-    }
-}
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Members::default();
-                while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-                    members.member(name, &mut map)?;
-                }
-                Ok(members)
-            }
-        }
-        from.deserialize_map(Object)
-    }
-}
-
-impl<'de> Members<'de> {
-    fn member<A: MapAccess<'de>>(
-        &mut self,
-        name: Cow<'de, str>,
-        map: &mut A,
-    ) -> Result<(), A::Error> {
-        let (bit, slot) = match &*name {
-            "data" => {
-                let data = map.next_value::<&'de RawValue>()?;
-                if self.data.replace(data).is_some() {
-                    self.repeated.push(name);
-                }
-                return Ok(());
-            }
-            "specversion" => (0, &mut self.specversion),
-            "id" => (1, &mut self.id),
-            "source" => (2, &mut self.source),
-            "type" => (3, &mut self.kind),
-            "subject" => (4, &mut self.subject),
-            "time" => (5, &mut self.time),
-            "datacontenttype" => (6, &mut self.datacontenttype),
-            "dataschema" => (7, &mut self.dataschema),
-            "data_base64" => (8, &mut self.data_base64),
-            _ => {
-                let value = map.next_value()?;
-                self.extensions.push((name, value));
-                return Ok(());
-            }
-        };
-        *slot = map.next_value()?;
-        if self.seen & (1 << bit) != 0 {
-            self.repeated.push(name);
-        }
-        self.seen |= 1 << bit;
-        Ok(())
-    }
 }
 
 /// Judges the members and collects what is wrong.
@@ -398,8 +242,7 @@ impl Check {
     ) -> BTreeMap<String, String> {
         let mut extensions = BTreeMap::new();
         for (name, value) in found {
-            let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-            if name.is_empty() || name.len() > MAX_ATTRIBUTE_NAME || !name.bytes().all(lower) {
+            if name.len() > MAX_ATTRIBUTE_NAME || !is_attribute_name(&name) {
                 let detail = "attribute names are at most 128 of the characters a-z and 0-9";
                 self.fault("invalid_attribute_name", &name, detail);
                 continue;
@@ -471,6 +314,11 @@ impl Check {
         self.fault("invalid_data", name, detail);
         Data::None
     }
+}
+
+/// The grammar of attribute names.
+pub(crate) fn is_attribute_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 fn is_plain(text: &str) -> bool {

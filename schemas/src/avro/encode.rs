@@ -41,8 +41,11 @@ pub(super) fn encode(
     notation: Notation,
     out: &mut Vec<u8>,
 ) -> Result<(), Vec<Fault>> {
-    let tree: Json<'_> = serde_json::from_slice(json)
-        .map_err(|e| vec![Fault::at("invalid_data", "data", format!("`data` is not JSON: {e}"))])?;
+    let invalid = |why: String| vec![Fault::at("invalid_data", "data", why)];
+    // checked once for all strings
+    let json = std::str::from_utf8(json).map_err(|_| invalid("`data` is not UTF-8".into()))?;
+    let tree: Json<'_> =
+        serde_json::from_str(json).map_err(|e| invalid(format!("`data` is not JSON: {e}")))?;
     let work = json.len().saturating_mul(WORK_PER_BYTE).saturating_add(WORK_PER_BYTE * 64);
     let mut encoder =
         Encoder { nodes, notation, out, failures: 0, faults: Vec::new(), work, depth: 0 };

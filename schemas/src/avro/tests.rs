@@ -384,6 +384,9 @@ fn same(a: &Value, b: &Value) -> bool {
 }
 
 proptest! {
+    // a case builds two schemas and takes milliseconds
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn given_any_value_that_fits_then_it_comes_back_and_apache_avro_reads_and_writes_the_same(
         (kind, value) in any_pair()

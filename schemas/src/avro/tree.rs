@@ -92,7 +92,7 @@ impl<'de> Visitor<'de> for Any {
         Ok(Json::Array(items))
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let mut members = Vec::with_capacity(8);
+        let mut members = Vec::with_capacity(16);
         while let Some(Key(name)) = map.next_key::<Key<'de>>()? {
             members.push((name, map.next_value()?));
         }

@@ -114,7 +114,8 @@ impl Extractor {
         }
         let wants_data = !self.data.itself.is_empty() || !self.data.members.is_empty();
         if let (true, Data::Json(text)) = (wants_data, &event.data) {
-            let mut from = serde_json::Deserializer::from_slice(text);
+            let text = std::str::from_utf8(text).unwrap_or_default();
+            let mut from = serde_json::Deserializer::from_str(text);
             // JSON that breaks off gives what was found before; `Data::Json` never is
             let _ = Seed { wanted: &self.data, found }.deserialize(&mut from);
         }
