@@ -19,15 +19,18 @@ use std::{
 use bytes::Bytes;
 use eventlog::{AppendAtError, AppendError, Log, LogError, Position, Retention, Stored, TopicSpec};
 use fold::{Fold, SubjectKey};
-use tokio::{sync::Mutex, time::MissedTickBehavior};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Data, DecodeError, Fault, avro::Avro, topics};
 
 /// How often [`Registry::follow`] looks for news.
 const POLL: Duration = Duration::from_millis(500);
-/// How often a registration is tried when others get in between or the log is not well.
-const ATTEMPTS: u32 = 10;
+/// How long a registration tries while others get in between or the log is not well.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause before a second try on a log that is not well; it doubles up to 16 times itself.
 const BACKOFF: Duration = Duration::from_millis(50);
 
@@ -123,11 +126,14 @@ impl Registered {
     }
 }
 
+/// A namespace's subjects, each with its versions in order.
+type Subjects = HashMap<Arc<str>, Vec<Arc<Registered>>>;
+
 /// What is known at one moment.
 #[derive(Default)]
 struct Snapshot {
-    /// By namespace, then subject: the versions in order. Two maps, so that looking up borrows.
-    subjects: HashMap<Arc<str>, HashMap<Arc<str>, Vec<Arc<Registered>>>>,
+    /// By namespace; a map of maps, so that looking up borrows.
+    subjects: HashMap<Arc<str>, Subjects>,
     ids: HashMap<u32, Arc<Registered>>,
 }
 
@@ -192,17 +198,17 @@ impl Registry {
 
     /// The latest version of a type's schema.
     pub fn latest(&self, namespace: &str, subject: &str) -> Option<Arc<Registered>> {
-        self.snapshot().versions(namespace, subject).last().cloned()
+        self.peek(|known| known.versions(namespace, subject).last().cloned())
     }
 
     /// All versions of a type's schema, from the first.
     pub fn versions(&self, namespace: &str, subject: &str) -> Vec<Arc<Registered>> {
-        self.snapshot().versions(namespace, subject).to_vec()
+        self.peek(|known| known.versions(namespace, subject).to_vec())
     }
 
     /// The schema with an id.
     pub fn by_id(&self, id: u32) -> Option<Arc<Registered>> {
-        self.snapshot().ids.get(&id).cloned()
+        self.peek(|known| known.ids.get(&id).cloned())
     }
 
     /// Registers a schema as the next version of a type's. The same one again (the same JSON, apart
@@ -218,7 +224,8 @@ impl Registry {
         let mut reading = self.0.reading.lock().await;
         let mut last = RegistryError::Retry("others register without a pause".into());
         let mut pause = BACKOFF;
-        for _ in 0..ATTEMPTS {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
             self.read(&mut reading).await?;
             let snapshot = self.snapshot();
             let versions = snapshot.versions(namespace, subject);
@@ -231,7 +238,8 @@ impl Registry {
             let records = reading.fold.registration(&key, version, schema)?;
             let end = reading.position;
             match self.0.log.append_at(topics::SCHEMAS, end, records).await {
-                Ok(_) | Err(AppendAtError::Conflict { .. }) => continue, // read on, and see
+                // read on, and see; a conflict needs no pause, as somebody did get through
+                Ok(_) | Err(AppendAtError::Conflict { .. }) => {}
                 Err(AppendAtError::Append(AppendError::Refused(why))) => {
                     return Err(RegistryError::Fatal(why).into());
                 }
@@ -243,6 +251,11 @@ impl Registry {
             }
         }
         Err(last.into())
+    }
+
+    /// Looks at what is known. Writers hold the lock only to put the next snapshot in place.
+    fn peek<T>(&self, look: impl FnOnce(&Snapshot) -> T) -> T {
+        look(&self.0.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {

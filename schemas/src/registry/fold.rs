@@ -76,13 +76,12 @@ impl Fold {
                     Some(Err(_)) => {}
                 }
             }
-            Some(Ok(Key::HighWater)) => match value.map(serde_json::from_slice) {
-                Some(Ok(HighWaterValue { id })) => {
+            Some(Ok(Key::HighWater)) => {
+                if let Some(Ok(HighWaterValue { id })) = value.map(serde_json::from_slice) {
                     self.high_water = id;
                     return false;
                 }
-                None | Some(Err(_)) => {}
-            },
+            }
             None | Some(Err(_)) => {}
         }
         tracing::warn!(offset, "a record of the schema registry is not of a known form");
@@ -173,12 +172,19 @@ mod tests {
     }
 
     /// What a fold says, as far as anyone can see it.
-    fn said(fold: &Fold) -> (u32, Vec<(String, u32, u32)>, Vec<(u32, u32)>) {
+    #[derive(Debug, PartialEq)]
+    struct Said {
+        high_water: u32,
+        versions: Vec<(String, u32, u32)>,
+        ids: Vec<(u32, u32)>,
+    }
+
+    fn said(fold: &Fold) -> Said {
         let snapshot = fold.snapshot(&Snapshot::default());
         let mut ids: Vec<_> = snapshot.ids.iter().map(|(id, r)| (*id, r.version)).collect();
         ids.sort_unstable();
         let entries = fold.entries.iter().map(|((k, v), e)| (k.subject.to_string(), *v, e.id));
-        (fold.high_water, entries.collect(), ids)
+        Said { high_water: fold.high_water, versions: entries.collect(), ids }
     }
 
     fn schema(subject: &str, version: u32, id: Option<u32>) -> Record {
