@@ -154,6 +154,18 @@ async fn a_request_beyond_the_byte_budget_is_turned_away_until_there_is_room_aga
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_outgrows_the_byte_budget_is_503_whether_announced_or_not() {
+    let server = Server::with(|config| config.max_in_flight_bytes = 4000).await;
+    let framing = "content-length: 5000\r\nexpect: 100-continue";
+    let announced = send_all_then_read(&server, framing, b"").await;
+    assert!(announced.starts_with("HTTP/1.1 503 "), "{announced}");
+    let chunks = (0..50).map(|_| Ok::<_, std::io::Error>(vec![b' '; 100]));
+    let chunked = server.post(JSON, reqwest::Body::wrap_stream(stream::iter(chunks))).await;
+    assert_eq!((chunked.status, chunked.code()), (503, "overloaded"));
+    assert_eq!(server.metric("penstock_ingest_in_flight_bytes"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_breaks_off_stores_nothing_of_what_came() {
     let server = Server::start().await;
     let lines = format!("{}\n{}\n", event("a"), event("b"));
