@@ -33,8 +33,8 @@ use crate::{
 };
 
 /// A flush is started at this many rows or bytes; twice as much may wait behind one in flight.
-const FLUSH_ROWS: usize = 4_096;
-const FLUSH_BYTES: usize = 4 * 1024 * 1024;
+const FLUSH_ROWS: usize = 2_048;
+const FLUSH_BYTES: usize = 2 * 1024 * 1024;
 /// Time between two flushes of a busy partition; an idle one is flushed at once.
 const FLUSH_EVERY: Duration = Duration::from_millis(20);
 /// The same when nothing but the position moved.

@@ -35,6 +35,8 @@ const INPUTS: usize = 2;
 const REVOKE_WITHIN: Duration = Duration::from_secs(5);
 /// The same at the end; the process has a deadline of its own around it.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How often what is older than its retention is removed.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 const LOG_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the sink runs with.
@@ -111,6 +113,7 @@ impl Sink {
             subscription = begin => subscription?,
         };
         self.health.ready();
+        let upkeep = expire(context.patient.store.clone(), context.clock.clone());
         let running = Running {
             context,
             subscription,
@@ -119,7 +122,30 @@ impl Sink {
             stash: None,
             epoch: None,
         };
-        running.run(shutdown).await
+        tokio::select! {
+            result = running.run(shutdown) => result,
+            () = upkeep => Ok(()), // never: it has no end
+        }
+    }
+}
+
+/// Removes what is older than its retention, a share at a time. What does not succeed is
+/// tried again next time: nothing depends on when rows go.
+async fn expire(store: Store, clock: Clock) {
+    let mut times = tokio::time::interval(EXPIRE_EVERY);
+    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        times.tick().await;
+        loop {
+            match store.expire(clock()).await {
+                Ok(true) => tokio::task::yield_now().await,
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "what is older than its retention could not be removed");
+                    break;
+                }
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     faults::{Fault, Faulty},
     model::{expected, found},
     world::{
-        BEGIN, GROUP, SECOND, World, departures, departures_definition, eventually, flight,
+        BEGIN, GROUP, HOUR, SECOND, World, departures, departures_definition, eventually, flight,
         open_log, window,
     },
 };
@@ -153,4 +153,19 @@ async fn what_retention_took_unread_is_counted_noted_and_leaves_rollups_incomple
     assert!(running.health.notes()[0].1.contains("lost"), "{:?}", running.health.notes());
     assert_eq!(is_complete(&world, 1).await, [false]);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn events_older_than_their_retention_go_and_their_retry_still_counts_once() {
+    let world = World::new(1).await;
+    world.append(&flights(0..10)).await;
+    world.settle(&window(4_000_000), &[departures()]).await;
+    world.pass(100 * 24 * HOUR);
+    world.append(&flights(5..15)).await;
+    let mut running = world.start(&window(4_000_000), &[departures()]);
+    world.wait_stored(&mut running).await;
+    eventually("the old ones are gone", async || found(&world).await.events.len() == 5).await;
+    running.stop().await;
+    let counts = found(&world).await.departures.into_values().map(|row| row.0);
+    assert_eq!(counts.collect::<Vec<_>>(), [15, 15]);
 }
