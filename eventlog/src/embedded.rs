@@ -7,11 +7,12 @@
 //!                 <── engine (everything else)
 //! ```
 //!
-//! * [`chunk`]: how records lie on disk; [`engine`]: the keyspaces they lie in; [`directory`]: lock,
+//! * `chunk`: how records lie on disk; `engine`: the keyspaces they lie in; `directory`: lock,
 //!   high-water file, free space.
-//! * [`writer`]: group commit; [`topic`]: what readers can see; [`reader`]: how they read it.
-//! * [`group`] and [`assign`]: members, leases, positions; [`subscription`]: a member's side.
-//! * [`retention`]: what goes, and when. A compacted topic keeps everything for now.
+//! * `core`: what all parts share; `prepare`: from records to writes; `queue` and `writer`: group
+//!   commit; `topic`: what readers can see; `reader`: how they read it.
+//! * `group` and `assign`: members, leases, positions; `subscription`: a member's side.
+//! * `retention`: what goes, and when. A compacted topic keeps everything for now.
 //!
 //! What is promised: an append is answered when it is synced; a transaction is one batch, so all of
 //! it is there or nothing; positions committed without outputs are in order but not synced, and may
@@ -20,9 +21,12 @@
 
 mod assign;
 mod chunk;
+mod core;
 mod directory;
 mod engine;
 mod group;
+mod prepare;
+mod queue;
 mod reader;
 mod retention;
 mod subscription;
@@ -30,33 +34,26 @@ mod topic;
 mod writer;
 
 use std::{
-    collections::{BTreeMap, HashMap},
     path::PathBuf,
-    sync::{Arc, Mutex, RwLock, Weak, atomic::AtomicU64},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
 };
 
 use async_trait::async_trait;
 use tokio::{runtime::Handle, sync::Notify};
-use uuid::Uuid;
 
 use self::{
-    chunk::{CHUNK_BYTES, Segment},
-    directory::{Directory, FreeSpace},
-    engine::Engine,
-    group::Group,
+    core::Core,
+    prepare::Prepared,
+    queue::{Failure, Write},
     reader::{EmbeddedReader, Limits},
     subscription::Member,
-    topic::{Cursor, Partition, RetentionRecord, Topic, TopicRecord, locked},
-    writer::{Failure, Part, Queue, Write, Writer},
+    topic::locked,
 };
 use crate::{
     AppendAtError, AppendError, Appended, Bounds, LogDriver, LogError, Options, Position,
     ReadDriver, Record, SubscriptionDriver, TopicInfo, TopicSpec,
 };
-
-const TOPIC_PREFIX: &[u8] = b"topic/";
-const START_PREFIX: &[u8] = b"start/";
 
 /// Opens the embedded log in a directory, which is made if need be.
 pub async fn open(path: PathBuf, options: Options) -> Result<EmbeddedLog, LogError> {
@@ -64,13 +61,14 @@ pub async fn open(path: PathBuf, options: Options) -> Result<EmbeddedLog, LogErr
     let shown = path.display().to_string();
     // The engine may panic on files that are damaged in ways it does not expect.
     let opened = tokio::task::spawn_blocking(move || Core::open(path, options, runtime)).await;
-    let running = opened.unwrap_or_else(|panic| {
+    let (core, writer) = opened.unwrap_or_else(|panic| {
         Err(LogError::Fatal(format!(
             "the log in {shown} is damaged: opening it failed ({panic}). Restore the directory from a copy"
         )))
     })?;
-    retention::spawn(&running.core);
-    Ok(EmbeddedLog(Arc::new(running)))
+    let core = Arc::new(core);
+    retention::spawn(&core);
+    Ok(EmbeddedLog(Arc::new(Running { core, writer: Mutex::new(Some(writer)) })))
 }
 
 /// A handle on an embedded log; clones share it, and the last one closes it.
@@ -89,245 +87,6 @@ impl Drop for Running {
         if let Some(writer) = locked(&self.writer).take() {
             let _ = writer.join(); // it has told of its failure already
         }
-    }
-}
-
-/// What all parts of an open log share.
-pub(crate) struct Core {
-    pub engine: Arc<Engine>,
-    pub queue: Arc<Queue>,
-    pub options: Options,
-    pub runtime: Handle,
-    topics: RwLock<BTreeMap<Arc<str>, Arc<Topic>>>,
-    groups: Mutex<HashMap<Arc<str>, Arc<Group>>>,
-    /// Who holds a transactional id.
-    transactors: Mutex<HashMap<Arc<str>, (Weak<Group>, u64)>>,
-    leases: Arc<AtomicU64>,
-    /// Topics are made one at a time.
-    making: tokio::sync::Mutex<()>,
-    free: Mutex<FreeSpace>,
-}
-
-/// Records on their way into a [`Write`].
-#[derive(Default)]
-pub(crate) struct Prepared {
-    pub size: usize,
-    topics: Vec<(Arc<Topic>, u64, u64)>,
-    /// The partition for records without a key, by place in `topics`.
-    keyless: Vec<u32>,
-    parts: Vec<(usize, Part)>,
-}
-
-impl Prepared {
-    pub fn finish(self) -> (Vec<(Arc<Topic>, u64, u64)>, Vec<Part>) {
-        (self.topics, self.parts.into_iter().map(|(_, part)| part).collect())
-    }
-
-    /// Adds a record; answers which part it went to and its place there.
-    fn push(&mut self, topic: &Arc<Topic>, record: &Record) -> (usize, u64) {
-        let at = self.topics.iter().position(|(t, ..)| t.id == topic.id).unwrap_or_else(|| {
-            self.topics.push((topic.clone(), 0, 0));
-            self.keyless.push(topic.keyless());
-            self.topics.len() - 1
-        });
-        let index = topic.place(record.key.as_deref(), self.keyless[at]);
-        let size = record.size();
-        self.size += size + 32;
-        self.topics[at].1 += 1;
-        self.topics[at].2 += size as u64;
-        let known = self.parts.iter().position(|(t, p)| *t == at && p.partition.index == index);
-        let which = known.unwrap_or_else(|| {
-            let partition = topic.partitions[index as usize].clone();
-            self.parts.push((at, Part { partition, segments: Vec::new() }));
-            self.parts.len() - 1
-        });
-        let segments = &mut self.parts[which].1.segments;
-        let place = segments.iter().map(|s| u64::from(s.count)).sum();
-        match segments.last_mut().filter(|s| s.payload.len() + size <= CHUNK_BYTES) {
-            Some(segment) => segment.push(record),
-            None => {
-                let mut segment = Segment::default();
-                segment.push(record);
-                segments.push(segment);
-            }
-        }
-        (which, place)
-    }
-}
-
-impl Core {
-    fn open(path: PathBuf, options: Options, runtime: Handle) -> Result<Running, LogError> {
-        let directory = Arc::new(Directory::open(path)?);
-        let (engine, commit) = Engine::open(directory.clone(), options.memory_bytes)?;
-        let engine = Arc::new(engine);
-        let topics = load_topics(&engine)?;
-        let queue = Arc::new(Queue::new(&options));
-        let free = Mutex::new(FreeSpace::new(directory.path(), options.min_free_bytes));
-        let path = directory.path().to_owned();
-        let writer = Writer::new(engine.clone(), directory, queue.clone(), options.clone(), commit);
-        let writer = std::thread::Builder::new()
-            .name("eventlog-writer".into())
-            .spawn(move || Writer::run_guarded(writer))
-            .map_err(|e| directory::fatal(&path, "cannot start the writer of the log in", &e))?;
-        let core = Arc::new(Self {
-            engine,
-            queue,
-            options,
-            runtime,
-            topics: RwLock::new(topics),
-            groups: Mutex::default(),
-            transactors: Mutex::default(),
-            leases: Arc::default(),
-            making: tokio::sync::Mutex::default(),
-            free,
-        });
-        Ok(Running { core, writer: Mutex::new(Some(writer)) })
-    }
-
-    pub fn find(&self, name: &str) -> Result<Arc<Topic>, LogError> {
-        let topics = self.topics.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        topics.get(name).cloned().ok_or_else(|| LogError::Unknown(name.to_owned()))
-    }
-
-    pub fn all_topics(&self) -> Vec<Arc<Topic>> {
-        let topics = self.topics.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        topics.values().cloned().collect()
-    }
-
-    fn partition(&self, topic: &str, partition: u32) -> Result<Arc<Partition>, LogError> {
-        let found = self.find(topic)?.partitions.get(partition as usize).cloned();
-        found.ok_or_else(|| LogError::Unknown(format!("{topic}/{partition}")))
-    }
-
-    /// Writes and waits, up to the deadline.
-    pub async fn written(&self, write: Write) -> Result<Vec<Position>, Failure> {
-        let answer = self.queue.submit(write);
-        match tokio::time::timeout(self.options.commit_deadline, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Failure::Unknown("the log's writer ended".into())),
-            Err(_) => Err(Failure::Unknown(format!(
-                "the disk did not answer within {:?}",
-                self.options.commit_deadline
-            ))),
-        }
-    }
-
-    /// [`Core::written`] with the errors of everything but appends.
-    pub async fn write(&self, write: Write) -> Result<Vec<Position>, LogError> {
-        Ok(self.written(write).await?)
-    }
-
-    /// Adds a record to a write.
-    pub fn prepare(
-        &self,
-        prepared: &mut Prepared,
-        topic: &str,
-        record: &Record,
-    ) -> Result<(), LogError> {
-        let topic = self.find(topic)?;
-        self.fits(record).map_err(|e| LogError::Fatal(e.to_string()))?;
-        prepared.push(&topic, record);
-        Ok(())
-    }
-
-    fn fits(&self, record: &Record) -> Result<(), AppendError> {
-        let (size, most) = (record.size(), self.options.max_record_bytes);
-        if size > most {
-            return Err(AppendError::Refused(format!(
-                "the record has {size} bytes, more than the {most} the log takes"
-            )));
-        }
-        Ok(())
-    }
-
-    /// A group, with its positions in a topic loaded.
-    fn group(&self, name: &str, topics: &[Arc<Topic>]) -> Result<Arc<Group>, LogError> {
-        if name.is_empty() || name.contains('\0') {
-            return Err(LogError::Fatal(format!("`{}` cannot name a group", name.escape_debug())));
-        }
-        let mut groups = locked(&self.groups);
-        let group = groups.entry(name.into()).or_insert_with_key(|name| {
-            let deadline = self.options.revoke_deadline;
-            let metrics = self.options.metrics.clone();
-            let runtime = self.runtime.clone();
-            Arc::new(Group::new(name.clone(), self.leases.clone(), deadline, metrics, runtime))
-        });
-        for topic in topics.iter().filter(|topic| !group.knows(topic)) {
-            let mut positions = Vec::with_capacity(topic.partitions.len());
-            for partition in &topic.partitions {
-                let stored = self.engine.meta(&Group::key_of(name, topic.id, partition.index))?;
-                let stored = stored.as_deref().and_then(|position| position.first_chunk::<8>());
-                positions.push(stored.map(|position| u64::from_be_bytes(*position)));
-            }
-            group.know(topic, |partition| positions.get(partition as usize).copied().flatten());
-        }
-        Ok(group.clone())
-    }
-
-    /// Gives a transactional id to a member; who had it before is fenced.
-    pub fn claim(&self, id: Arc<str>, group: &Arc<Group>, member: u64) {
-        let before = locked(&self.transactors).insert(id, (Arc::downgrade(group), member));
-        if let Some((group, member)) = before
-            && let Some(group) = group.upgrade()
-        {
-            group.fence(member);
-        }
-    }
-
-    async fn ensure_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
-        check_name(&spec.name)?;
-        let retention = RetentionRecord::from(&spec.retention);
-        let existing = self.find(&spec.name).ok();
-        let record = match &existing {
-            Some(topic) => {
-                let partitions = topic.partitions.len() as u32;
-                if partitions != spec.partitions {
-                    return Err(LogError::Mismatch {
-                        topic: spec.name.clone(),
-                        detail: format!(
-                            "has {partitions} partitions, the configuration says {}; set it back, or \
-                             name a new topic",
-                            spec.partitions
-                        ),
-                    });
-                }
-                if topic.retention() == spec.retention {
-                    return Ok(());
-                }
-                TopicRecord { id: topic.id, partitions, incarnation: topic.incarnation, retention }
-            }
-            None if spec.partitions == 0 => {
-                return Err(LogError::Mismatch {
-                    topic: spec.name.clone(),
-                    detail: "needs at least one partition".into(),
-                });
-            }
-            None => TopicRecord {
-                id: self.all_topics().iter().map(|topic| topic.id + 1).max().unwrap_or(0),
-                partitions: spec.partitions,
-                incarnation: Uuid::new_v4().as_u64_pair().0,
-                retention,
-            },
-        };
-        let key = [TOPIC_PREFIX, spec.name.as_bytes()].concat();
-        let value = serde_json::to_vec(&record).map_err(|e| LogError::Fatal(e.to_string()))?;
-        let meta = vec![(key, value)];
-        self.write(Write { meta, sync: true, size: 256, ..Write::default() }).await?;
-        match existing {
-            Some(topic) => topic.set_retention(spec.retention.clone()),
-            None => {
-                let partition = |index| {
-                    let name = spec.name.clone();
-                    Arc::new(Partition::new(name, record.id, index, 0, Cursor::default()))
-                };
-                let partitions = (0..record.partitions).map(partition).collect();
-                let topic = Arc::new(Topic::new(spec.name.clone(), &record, partitions));
-                let mut topics =
-                    self.topics.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                topics.insert(spec.name.clone(), topic);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -411,14 +170,11 @@ impl LogDriver for EmbeddedLog {
             .map(|record| core.fits(record).map(|()| prepared.push(&topic, record)))
             .collect();
         drop(records); // they are copied into the segments, and may be large
-        if prepared.parts.is_empty() {
+        let partitions = prepared.partitions();
+        if partitions.is_empty() {
             return places.into_iter().map(|place| place.map(|_| nowhere())).collect();
         }
-        let partitions: Vec<u32> = prepared.parts.iter().map(|(_, p)| p.partition.index).collect();
-        let size = prepared.size;
-        let (topics, parts) = prepared.finish();
-        let bases =
-            core.written(Write { topics, parts, sync: true, size, ..Write::default() }).await;
+        let bases = core.written(prepared.into_write()).await;
         let result = |place: Result<(usize, u64), AppendError>| {
             let (part, at) = place?;
             let bases = bases.as_ref().map_err(|failure| AppendError::from(failure.clone()))?;
@@ -449,9 +205,7 @@ impl LogDriver for EmbeddedLog {
             prepared.push(&topic, record);
         }
         let count = records.len() as u64;
-        let size = prepared.size;
-        let (topics, mut parts) = prepared.finish();
-        if parts.is_empty() {
+        if records.is_empty() {
             let end = partition.bounds().end;
             return if end == expected_end {
                 Ok(end)
@@ -459,17 +213,9 @@ impl LogDriver for EmbeddedLog {
                 Err(AppendAtError::Conflict { end })
             };
         }
-        parts.truncate(1);
         // It counts as a transaction, as it is one on Kafka, and leaves a hole like one.
-        let write = Write {
-            topics,
-            parts,
-            expected_end: Some(expected_end),
-            burn: true,
-            sync: true,
-            size,
-            ..Write::default()
-        };
+        let whole = prepared.into_write();
+        let write = Write { expected_end: Some(expected_end), burn: true, ..whole };
         match core.written(write).await {
             Ok(bases) => Ok(bases.first().map_or(expected_end, |base| base + count + 1)),
             Err(Failure::Conflict(end)) => Err(AppendAtError::Conflict { end }),
@@ -531,54 +277,4 @@ impl LogDriver for EmbeddedLog {
 /// Never given out: a record that was refused has no place.
 fn nowhere() -> Appended {
     Appended { partition: 0, offset: 0 }
-}
-
-/// Kafka's rule for names, so that every topic could live there too.
-fn check_name(name: &str) -> Result<(), LogError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty()
-        || name.len() > 249
-        || !name.chars().all(allowed)
-        || matches!(name, "." | "..")
-    {
-        return Err(LogError::Mismatch {
-            topic: name.into(),
-            detail: "its name may have up to 249 of the characters a-z A-Z 0-9 . _ -".into(),
-        });
-    }
-    Ok(())
-}
-
-/// Every topic as the engine has it, checked.
-fn load_topics(engine: &Engine) -> Result<BTreeMap<Arc<str>, Arc<Topic>>, LogError> {
-    let mut topics = BTreeMap::new();
-    for (name, value) in engine.meta_under(TOPIC_PREFIX)? {
-        let name =
-            std::str::from_utf8(&name).map_err(|_| engine.wrong("a topic's name is not text"))?;
-        let name: Arc<str> = name.into();
-        let record: TopicRecord = serde_json::from_slice(&value).map_err(|e| {
-            engine.wrong(&format!("what is kept of topic {name} cannot be read: {e}"))
-        })?;
-        let mut partitions = Vec::with_capacity(record.partitions as usize);
-        for index in 0..record.partitions {
-            let start = retention::load_start(engine, record.id, index)?;
-            let cursor = match engine.meta(&Cursor::key_of(record.id, index))? {
-                None => Cursor::default(),
-                Some(stored) => Cursor::from_bytes(&stored)
-                    .ok_or_else(|| engine.wrong("where a partition ends cannot be read"))?,
-            };
-            engine
-                .check_chain(record.id, index, start, cursor.next)
-                .map_err(|what| engine.wrong(&format!("{what} in {name}/{index}")))?;
-            partitions.push(Arc::new(Partition::new(
-                name.clone(),
-                record.id,
-                index,
-                start,
-                cursor,
-            )));
-        }
-        topics.insert(name.clone(), Arc::new(Topic::new(name, &record, partitions)));
-    }
-    Ok(topics)
 }

@@ -59,6 +59,13 @@ impl Engine {
         let meta = db
             .keyspace("meta", || KeyspaceCreateOptions::default().max_memtable_size(2 * MIB))
             .map_err(failed)?;
+        // The engine synced its own directory; the entry that leads to it is ours to sync.
+        for folder in [Some(directory.path()), directory.path().parent()].into_iter().flatten() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            fs::File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|e| fatal(folder, "cannot sync the directory", &e))?;
+        }
         let engine = Self { db, chunks, meta, directory };
         let commit = match engine.meta(COMMIT_KEY)? {
             None => 0,
@@ -161,7 +168,7 @@ impl Engine {
         end: Position,
     ) -> Result<(), String> {
         let range =
-            ChunkKey::lower(topic, partition, 0)..=ChunkKey::upper(topic, partition, u64::MAX);
+            ChunkKey::lower(topic, partition, start)..=ChunkKey::upper(topic, partition, u64::MAX);
         let missing = |from, to| Err(format!("records {from}..{to} are missing"));
         let (mut after, mut checked) = (end, 0);
         for guard in self.chunks.range(range).rev().take(CHECK_CHUNKS) {

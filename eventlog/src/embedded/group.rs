@@ -362,3 +362,97 @@ fn told_as<T>(news: Vec<(T, &mut Phase)>, phase: Phase) -> Vec<T> {
     };
     news.into_iter().map(tell).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Retention,
+        embedded::topic::{Cursor, RetentionRecord, TopicRecord},
+    };
+
+    const END: Position = 10;
+
+    fn group(partitions: u32) -> Arc<Group> {
+        let deadline = Duration::from_secs(60);
+        let runtime = Handle::current();
+        let group = Group::new("g".into(), Arc::default(), deadline, Metrics::default(), runtime);
+        let cursor = Cursor { next: END, ..Cursor::default() };
+        let partition = |i| Arc::new(Partition::new("t".into(), 0, i, 0, cursor));
+        let retention = RetentionRecord::from(&Retention::Compact);
+        let record = TopicRecord { id: 0, partitions, incarnation: 1, retention };
+        group.know(
+            &Topic::new("t".into(), &record, (0..partitions).map(partition).collect()),
+            |_| None,
+        );
+        Arc::new(group)
+    }
+
+    fn join(group: &Arc<Group>) -> u64 {
+        group.join(vec!["t".into()], Arc::default())
+    }
+
+    fn assigned(group: &Arc<Group>, member: u64) -> Vec<Assignment> {
+        match group.control(member) {
+            Some(Control::Assign(partitions)) => partitions.into_iter().map(|(a, _)| a).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_partition_gets_no_new_owner_while_a_commit_is_under_way() {
+        let group = group(1);
+        let first = join(&group);
+        let commit = [(assigned(&group, first).remove(0).lease, 7)];
+        group.committing(first, &commit).unwrap();
+        group.leave(first);
+        let second = join(&group);
+        assert_eq!(assigned(&group, second), []);
+        group.committing_ended(&commit, true);
+        assert_eq!(assigned(&group, second)[0].committed, Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_failed_leaves_the_position_as_it_was() {
+        let group = group(1);
+        let member = join(&group);
+        let lease = assigned(&group, member).remove(0).lease;
+        for (position, stored) in [(3, true), (5, false)] {
+            let commit = [(lease.clone(), position)];
+            group.committing(member, &commit).unwrap();
+            group.committing_ended(&commit, stored);
+        }
+        group.leave(member);
+        let next = join(&group);
+        assert_eq!(assigned(&group, next)[0].committed, Some(3));
+    }
+
+    #[tokio::test]
+    async fn a_position_after_the_end_is_refused() {
+        let group = group(1);
+        let member = join(&group);
+        let lease = assigned(&group, member).remove(0).lease;
+        let refused = group.committing(member, &[(lease, END + 1)]);
+        assert!(matches!(refused, Err(LogError::OutOfRange { wanted: 11, end: END, .. })));
+    }
+
+    #[tokio::test]
+    async fn what_was_never_told_moves_without_a_revocation() {
+        let group = group(2);
+        let (first, second) = (join(&group), join(&group));
+        assert_eq!(assigned(&group, first).len(), 1);
+        assert_eq!(assigned(&group, second).len(), 1);
+        assert!(group.control(first).is_none());
+    }
+
+    #[tokio::test]
+    async fn an_abort_is_told_as_lost_before_the_new_assignment() {
+        let group = group(1);
+        let member = join(&group);
+        let lease = assigned(&group, member).remove(0).lease;
+        group.abort(member);
+        let Some(Control::Lost(lost)) = group.control(member) else { panic!("nothing is lost") };
+        assert_eq!(lost.first(), Some(&lease));
+        assert_ne!(assigned(&group, member)[0].lease.id, lease.id);
+    }
+}

@@ -10,11 +10,11 @@ use std::{
 };
 
 use super::{
-    Core, START_PREFIX,
     chunk::ChunkKey,
+    core::Core,
     engine::Engine,
+    queue::Write,
     topic::{Partition, Topic, locked},
-    writer::Write,
 };
 use crate::{LogError, Metrics, Position, Retention};
 
@@ -137,7 +137,7 @@ fn due(engine: &Engine, partition: &Partition, rule: Rule, now: i64) -> Result<D
 }
 
 fn start_key(topic: u32, partition: u32) -> Vec<u8> {
-    let mut key = START_PREFIX.to_vec();
+    let mut key = b"start/".to_vec();
     key.extend(topic.to_be_bytes());
     key.extend(partition.to_be_bytes());
     key

@@ -13,11 +13,12 @@ use tokio::{
 };
 
 use super::{
-    EmbeddedLog, Prepared,
+    EmbeddedLog,
     group::{Control, Group},
+    prepare::Prepared,
+    queue::{Failure, Write},
     reader::{Fetched, Limits, fetch_blocking, fetch_hot},
     topic::Partition,
-    writer::{Failure, Write},
 };
 use crate::{
     Assigned, Assignment, Batch, Delivery, Gap, Lease, LogError, Metrics, Position, Record,
@@ -292,17 +293,18 @@ impl TransactDriver for Transactor {
         if member.group.is_fenced(member.id) {
             return Err(TransactError::Log(fenced()));
         }
-        let mut write = match member.moving(positions) {
-            Ok(write) => write,
+        let moving = match member.moving(positions) {
+            Ok(moving) => moving,
             Err(e @ (LogError::Stale { .. } | LogError::OutOfRange { .. })) => {
                 member.group.abort(member.id);
                 return Err(TransactError::Aborted(e.to_string()));
             }
             Err(e) => return Err(e.into()),
         };
-        write.size += prepared.size;
-        (write.topics, write.parts) = prepared.finish();
-        (write.burn, write.sync) = (true, true);
+        let Write { meta, done, size, .. } = moving;
+        let outputs = prepared.into_write();
+        let size = outputs.size + size;
+        let write = Write { meta, done, size, burn: true, ..outputs };
         match core.written(write).await {
             Ok(_) => {
                 core.options.metrics.transactions.inc();

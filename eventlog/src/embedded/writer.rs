@@ -7,183 +7,18 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Condvar, Mutex, OnceLock},
+    sync::Arc,
     time::Instant,
 };
-
-use tokio::sync::oneshot;
 
 use super::{
     chunk::{CHUNK_BYTES, Chunk, ChunkHeader, ChunkKey, Segment, encode},
     directory::{Directory, FreeSpace},
     engine::Engine,
-    topic::{Cursor, Partition, Topic, locked},
+    queue::{Answer, Bases, Failure, Queue, Touched, Write, finish, refuse},
+    topic::{Cursor, Partition, locked},
 };
-use crate::{AppendError, LogError, Metrics, Options, Position};
-
-/// A commit takes no more than about this many bytes, so that nobody waits for too large a sync.
-const COMMIT_BYTES: usize = 4 * 1024 * 1024;
-
-/// Records for one partition.
-pub(crate) struct Part {
-    pub partition: Arc<Partition>,
-    pub segments: Vec<Segment>,
-}
-
-/// Everything that happens together or not at all.
-#[derive(Default)]
-pub(crate) struct Write {
-    /// The topics appended to, for waking and counting, with records and bytes.
-    pub topics: Vec<(Arc<Topic>, u64, u64)>,
-    /// The records.
-    pub parts: Vec<Part>,
-    /// Where the only partition must end.
-    pub expected_end: Option<Position>,
-    /// Leaves a hole after the records of each partition, as a transaction marker would.
-    pub burn: bool,
-    /// Small values to keep.
-    pub meta: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Chunks to remove.
-    pub removals: Vec<ChunkKey>,
-    /// Must be durable before the answer.
-    pub sync: bool,
-    /// Told how it went, before the answer and also when nobody waits for that any more.
-    pub done: Option<Box<dyn FnOnce(bool) + Send>>,
-    /// Bytes it holds in the queue.
-    pub size: usize,
-}
-
-/// Why a write did not happen.
-#[derive(Clone, Debug)]
-pub(crate) enum Failure {
-    Retry(String),
-    Unknown(String),
-    Conflict(Position),
-}
-
-impl From<Failure> for AppendError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Retry(why) => Self::Retry(why),
-            Failure::Unknown(why) => Self::Unknown(why),
-            Failure::Conflict(end) => Self::Retry(format!("the topic ends at {end}")),
-        }
-    }
-}
-
-impl From<Failure> for LogError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Retry(why) => Self::Retry(why),
-            Failure::Unknown(why) => Self::Fatal(why),
-            Failure::Conflict(end) => Self::Retry(format!("the topic ends at {end}")),
-        }
-    }
-}
-
-/// The base offset of each part.
-type Bases = Vec<Position>;
-type Answer = oneshot::Sender<Result<Bases, Failure>>;
-
-/// What the writer and those who write share.
-pub(crate) struct Queue {
-    waiting: Mutex<Waiting>,
-    arrived: Condvar,
-    most: usize,
-    metrics: Metrics,
-    /// Why nothing is written any more.
-    pub failed: OnceLock<String>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    writes: VecDeque<(Write, Answer)>,
-    bytes: usize,
-    closed: bool,
-}
-
-impl Queue {
-    pub fn new(options: &Options) -> Self {
-        Self {
-            waiting: Mutex::default(),
-            arrived: Condvar::new(),
-            most: options.max_queued_bytes,
-            metrics: options.metrics.clone(),
-            failed: OnceLock::new(),
-        }
-    }
-
-    /// Hands a write over; the answer comes when it is durable. Never waits for room.
-    pub fn submit(&self, write: Write) -> oneshot::Receiver<Result<Bases, Failure>> {
-        let (answer, receiver) = oneshot::channel();
-        let refusal = {
-            let mut waiting = locked(&self.waiting);
-            if let Some(why) = self.failed.get() {
-                Some(why.clone())
-            } else if waiting.closed {
-                Some("the log is closing".to_owned())
-            } else if waiting.bytes > 0 && waiting.bytes + write.size > self.most {
-                self.metrics.deferred.inc();
-                Some(format!("{} bytes wait for the disk already", waiting.bytes))
-            } else {
-                waiting.bytes += write.size;
-                self.metrics.queued_bytes.set(waiting.bytes as i64);
-                waiting.writes.push_back((write, answer));
-                self.arrived.notify_one();
-                return receiver;
-            }
-        };
-        finish((write, answer), Err(Failure::Retry(refusal.unwrap_or_default())));
-        receiver
-    }
-
-    /// No more writes; what waits is still written.
-    pub fn close(&self) {
-        locked(&self.waiting).closed = true;
-        self.arrived.notify_all();
-    }
-
-    /// Nothing is written any more; what waits was not stored.
-    fn fail(&self, why: &str) {
-        let why = self.failed.get_or_init(|| why.to_owned()).clone();
-        let left = std::mem::take(&mut locked(&self.waiting).writes);
-        refuse(left.into(), &Failure::Retry(why));
-    }
-
-    /// The writes of the next commit; `None` once closed and empty.
-    fn take(&self) -> Option<Vec<(Write, Answer)>> {
-        let mut waiting = locked(&self.waiting);
-        while waiting.writes.is_empty() {
-            if waiting.closed {
-                return None;
-            }
-            waiting = self.arrived.wait(waiting).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        while let Some((write, _)) = waiting.writes.front() {
-            if bytes > 0 && bytes + write.size > COMMIT_BYTES {
-                break;
-            }
-            bytes += write.size;
-            taken.extend(waiting.writes.pop_front());
-        }
-        Some(taken)
-    }
-
-    /// Gives the room of finished writes back.
-    fn release(&self, bytes: usize) {
-        let mut waiting = locked(&self.waiting);
-        waiting.bytes -= bytes;
-        self.metrics.queued_bytes.set(waiting.bytes as i64);
-    }
-}
-
-fn finish((write, answer): (Write, Answer), result: Result<Bases, Failure>) {
-    if let Some(done) = write.done {
-        done(result.is_ok());
-    }
-    let _ = answer.send(result); // whoever asked may have stopped waiting
-}
+use crate::{Metrics, Options, Position};
 
 /// The thread's state.
 pub(crate) struct Writer {
@@ -279,16 +114,13 @@ impl Writer {
                 self.options.metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
                 self.publish(open);
                 for (write, answer, bases) in accepted {
-                    for (topic, records, bytes) in &write.topics {
-                        Metrics::of(&self.options.metrics.appended_records, &topic.name)
-                            .inc_by(*records);
-                        Metrics::of(&self.options.metrics.appended_bytes, &topic.name)
-                            .inc_by(*bytes);
+                    for Touched { topic, records, bytes } in &write.topics {
+                        let metrics = &self.options.metrics;
+                        Metrics::of(&metrics.appended_records, &topic.name).inc_by(*records);
+                        Metrics::of(&metrics.appended_bytes, &topic.name).inc_by(*bytes);
+                        topic.wake();
                     }
-                    let topics: Vec<_> =
-                        write.topics.iter().map(|(topic, ..)| topic.clone()).collect();
                     finish((write, answer), Ok(bases));
-                    topics.iter().for_each(|topic| topic.wake());
                 }
                 for (write, answer, conflict) in conflicts {
                     finish((write, answer), Err(conflict));
@@ -433,11 +265,5 @@ impl Open {
         self.closed.push((key, header, value));
         self.segments.clear();
         (self.bytes, self.count, self.base) = (0, 0, key.next);
-    }
-}
-
-fn refuse(writes: Vec<(Write, Answer)>, failure: &Failure) {
-    for waiting in writes {
-        finish(waiting, Err(failure.clone()));
     }
 }
