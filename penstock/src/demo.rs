@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    answers::Answers,
+    answers::{Answers, Counted},
     flights::{DEPARTED, Expected, Flights},
     report::{Got, grouped, report},
 };
@@ -40,8 +40,9 @@ use crate::{
 
 const BATCH: usize = 500;
 const CONCURRENCY: usize = 4;
-/// How long the pipeline may take to come to the end of what was posted.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long the pipeline may stand still before what it answers is taken as final. How long it
+/// works is the machine's business.
+const PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(50);
 
 /// What a demo is told.
@@ -96,14 +97,18 @@ async fn show(http: SocketAddr, admin: SocketAddr) -> Result<()> {
     let expected = Expected::read()?;
     let accepted = post(http, expected.rows).await?;
     let answers = Answers::of(http, admin)?;
-    let until = Instant::now() + DRAIN;
+    let (mut before, mut moved) = (Counted::default(), Instant::now());
     let (text, good) = loop {
         let counted = answers.counted().await?;
+        if counted != before {
+            (before, moved) = (counted, Instant::now());
+        }
         let drained = counted.processed >= accepted && counted.sunk >= counted.written;
-        if drained || Instant::now() > until {
+        let stands_still = moved.elapsed() > PATIENCE;
+        if drained || stands_still {
             let stored = answers.stored().await?;
             let (text, good) = report(&expected, &Got { accepted, counted, stored });
-            if good || Instant::now() > until {
+            if good || stands_still {
                 break (text, good);
             }
         }
