@@ -1,7 +1,6 @@
 //! An append is answered only after the journal that holds it was synced. Killing a process cannot
 //! show that, since the page cache survives it; so this watches the order of the system calls, with
 //! `strace`. Where that is missing or not allowed the test says so and checks nothing.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 use std::{io::Write, path::Path, process::Command};
 
