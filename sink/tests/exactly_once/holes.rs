@@ -99,6 +99,34 @@ async fn a_store_that_answers_late_or_wrongly_is_asked_again() {
 }
 
 #[tokio::test]
+async fn while_the_store_refuses_nothing_is_committed_and_health_says_why() {
+    let world = World::new(1).await;
+    world.append(&flights(0..100)).await;
+    let faulty = Faulty::new(world.store.clone(), Fault::RefusedBefore, 0, u32::MAX);
+    let running = world.start_on(faulty.clone(), &window(8), &[departures()]);
+    eventually("it was asked some times", async || faulty.happened() >= 4).await;
+    assert_eq!(world.log.committed(GROUP, topics::CLEAN).await.unwrap(), [None]);
+    let failing = running.health.failing();
+    assert!(failing[0].1.contains("the store does not answer: a fault"), "{failing:?}");
+    running.crash().await;
+}
+
+#[tokio::test]
+async fn more_than_all_queues_hold_goes_through_a_slow_store() {
+    let world = World::new(2).await;
+    for n in 0..10 {
+        world.append(&flights(n * 1_800..n * 1_800 + 2_000)).await;
+    }
+    let faulty = Faulty::new(world.store.clone(), Fault::RefusedBefore, 1, 3);
+    let mut running = world.start_on(faulty, &window(1_000), &[departures()]);
+    world.wait_stored(&mut running).await;
+    running.stop().await;
+    found(&world).await.must_be(&expected(&world).await, "at the end");
+    assert_eq!(running.counted(Outcome::Stored), 18_200);
+    assert_eq!(running.counted(Outcome::Duplicate), 1_800);
+}
+
+#[tokio::test]
 async fn a_log_that_begins_again_begins_an_epoch_and_counts_nothing_twice() {
     let mut world = World::new(1).await;
     world.append(&flights(0..100)).await;
