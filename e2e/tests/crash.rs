@@ -90,7 +90,8 @@ async fn what_was_acknowledged_survives_a_power_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_ignores_sync_is_noticed_by_the_test_above() {
     let error = cut_the_power(true).await.unwrap_err();
-    eprintln!("as it should: {error:#}");
+    let error = format!("{error:#}");
+    assert!(error.contains("missing such as") || error.contains("damaged"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
