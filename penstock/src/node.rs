@@ -13,7 +13,7 @@ mod stage;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
-use eventlog::{Log, Retention, TopicSpec};
+use eventlog::{Log, LogError, Retention, TopicSpec};
 use ingest::Ingest;
 use processors::Runner;
 use prometheus_client::registry::Registry as Meters;
@@ -28,7 +28,7 @@ use service::{
 use sink::{
     Sink,
     query::{self, Query},
-    store::{Store, StoreError},
+    store::Store,
 };
 use tokio::{
     net::TcpListener,
@@ -43,8 +43,8 @@ use self::stage::Stage;
 const NAMESPACE: &str = "default";
 /// The sink's consumer group.
 const SINK_GROUP: &str = "penstock.sink";
-/// How often the store is asked to let go of what is too old.
-const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// How often the log is asked how it is.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A running node.
 pub struct Node {
@@ -231,8 +231,9 @@ impl Wiring<'_> {
         let (registry, token) = (self.registry.clone(), stages.background.token.clone());
         let follow = async move { registry.follow(token).await };
         stages.background.spawn("schema registry", never_fails(follow));
-        let expire = expire(self.store.clone(), stages.background.token.clone());
-        stages.background.spawn("expiry", never_fails(expire));
+        let watch =
+            watch(self.log.clone(), self.health.part("log"), stages.background.token.clone());
+        stages.background.spawn("log", watch);
 
         self.start_sink(codec.clone(), plan.definitions, &mut stages.sink);
         for (config, chain) in plan.processors {
@@ -306,29 +307,21 @@ async fn never_fails(work: impl Future<Output = ()>) -> Result<()> {
     Ok(())
 }
 
-/// Lets the store remove what is older than its retention, a bounded share at a time.
-async fn expire(store: Store, shutdown: CancellationToken) {
+/// Tells readiness how the log is. A log that must be opened again ends the process, so that
+/// whoever runs it starts it again.
+async fn watch(log: Log, health: Part, shutdown: CancellationToken) -> Result<()> {
     let work = async {
         loop {
-            sleep(EXPIRE_EVERY).await;
-            loop {
-                match store.expire(chrono::Utc::now().timestamp_micros()).await {
-                    Ok(true) => tokio::task::yield_now().await,
-                    Ok(false) => break,
-                    Err(error) => {
-                        report(&error);
-                        break;
-                    }
-                }
+            match log.status() {
+                Ok(()) => health.ready(),
+                Err(LogError::Retry(why)) => health.failing(why),
+                Err(error) => return Err(error),
             }
+            sleep(LOOK_EVERY).await;
         }
     };
     tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = work => {}
+        () = shutdown.cancelled() => Ok(()),
+        failed = work => Ok(failed?),
     }
-}
-
-fn report(error: &StoreError) {
-    tracing::warn!(%error, "cannot remove what is too old; trying again in a minute");
 }
