@@ -27,6 +27,7 @@ use vrl::{
 use crate::{Context, Events, Step, Verdict};
 
 mod functions;
+mod json;
 mod value;
 
 /// Events that one may become; more is a program gone wrong.

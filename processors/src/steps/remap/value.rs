@@ -16,6 +16,8 @@ use vrl::{
     value::{KeyString, ObjectMap, Value},
 };
 
+use super::json;
+
 /// What a program does with the data, found out once, so that data nobody asks for is not parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Use {
@@ -68,8 +70,8 @@ pub(super) fn to_value(event: &Event, with_data: bool) -> Result<Value, String> 
         match &event.data {
             Data::None => {}
             Data::Json(text) => {
-                let data = serde_json::from_slice(text)
-                    .map_err(|error| format!("the data is not JSON: {error}"))?;
+                let data =
+                    json::parse(text).map_err(|error| format!("the data is not JSON: {error}"))?;
                 map.insert("data".into(), data);
             }
             Data::Bytes(bytes) => match std::str::from_utf8(bytes) {
