@@ -88,6 +88,7 @@ async fn measure(events: u64, folder: PathBuf) {
         disk_mib(&folder),
     );
 
+    println!("cpu by thread: {}", threads());
     for (what, rounds) in [("new", rounds..rounds + 1), ("old", 0..1)] {
         let identities: Vec<Identity> =
             rounds.flat_map(|round| flush(0, round).events).map(|row| row.identity()).collect();
@@ -208,6 +209,20 @@ fn cpu_seconds() -> f64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
     ticks / 100.0
+}
+
+/// CPU time by thread name, so that the engine's own work shows.
+fn threads() -> String {
+    let mut by_name = BTreeMap::<String, f64>::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
+        let (name, rest) = stat.rsplit_once(')').unwrap();
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        let name = name.split_once('(').unwrap().1.to_owned();
+        *by_name.entry(name).or_default() += ticks / 100.0;
+    }
+    format!("{by_name:?}")
 }
 
 fn resident_mib() -> u64 {
