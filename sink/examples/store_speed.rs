@@ -1,7 +1,8 @@
-//! Measures the embedded store: `cargo run --release -p sink --example store_speed -- [EVENTS] [FOLDER]`.
+//! Measures the embedded store: `cargo run --release -p sink --example store_speed -- [EVENTS] [RATE]`.
 //!
-//! Four partitions flush 5,000 events of about 300 bytes each, with a subject and 64 rollup rows
-//! a flush, as fast as the store answers. Then it reads back. Making the events is timed apart.
+//! Four partitions flush events of about 300 bytes with random ids, a subject each and 64 rollup
+//! rows a flush: 5,000 at a time as fast as the store answers, or every 50 ms at a rate of events
+//! a second. Then it reads back. Making the events is timed apart.
 
 #![expect(clippy::unwrap_used, reason = "a measurement, not a service")]
 
@@ -23,26 +24,27 @@ use sink::store::{
     embedded::{Embedded, EmbeddedOptions},
 };
 
-const FLUSH: u64 = 5_000;
+const PERIOD: Duration = Duration::from_millis(50);
 const PARTITIONS: u32 = 4;
 const START: i64 = 1_767_225_600_000_000;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let events: u64 = arguments.next().map_or(2_000_000, |text| text.parse().unwrap());
-    let folder = arguments.next().map(PathBuf::from);
+    let rate: Option<u64> = arguments.next().map(|text| text.parse().unwrap());
     let temporary = tempfile::tempdir().unwrap();
-    let folder = folder.unwrap_or_else(|| temporary.path().join("store"));
+    let folder = temporary.path().join("store");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(measure(events, folder));
+    runtime.block_on(measure(events, rate, folder));
 }
 
-async fn measure(events: u64, folder: PathBuf) {
+async fn measure(events: u64, rate: Option<u64>, folder: PathBuf) {
     let store = Arc::new(Embedded::open(&folder, EmbeddedOptions::default()).await.unwrap());
     let epoch = TopicEpoch { epoch: 1, started_at: START, incarnation: None };
     store.begin_epoch("events.clean", None, epoch).await.unwrap();
-    let rounds = events / FLUSH / u64::from(PARTITIONS);
+    let size = rate.map_or(5_000, |rate| rate / 20 / u64::from(PARTITIONS));
+    let rounds = events / size / u64::from(PARTITIONS);
     let (began, cpu) = (Instant::now(), cpu_seconds());
     let making = Arc::new(AtomicU64::new(0));
     let peak = Arc::new(AtomicU64::new(0));
@@ -52,8 +54,11 @@ async fn measure(events: u64, folder: PathBuf) {
             tokio::spawn(async move {
                 let mut latencies = Vec::new();
                 for round in 0..rounds {
+                    if rate.is_some() {
+                        tokio::time::sleep_until((began + PERIOD * round as u32).into()).await;
+                    }
                     let at = Instant::now();
-                    let flush = Arc::new(flush(partition, round));
+                    let flush = Arc::new(flush(partition, round, size));
                     making.fetch_add(at.elapsed().as_nanos() as u64, Ordering::Relaxed);
                     let at = Instant::now();
                     store.write(flush).await.unwrap();
@@ -70,7 +75,7 @@ async fn measure(events: u64, folder: PathBuf) {
     }
     let (took, cpu) = (began.elapsed(), cpu_seconds() - cpu);
     let making = Duration::from_nanos(making.load(Ordering::Relaxed));
-    let written = rounds * FLUSH * u64::from(PARTITIONS);
+    let written = rounds * size * u64::from(PARTITIONS);
     let millions = written as f64 / 1e6;
     latencies.sort_unstable();
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
@@ -90,8 +95,10 @@ async fn measure(events: u64, folder: PathBuf) {
 
     println!("cpu by thread: {}", threads());
     for (what, rounds) in [("new", rounds..rounds + 1), ("old", 0..1)] {
-        let identities: Vec<Identity> =
-            rounds.flat_map(|round| flush(0, round).events).map(|row| row.identity()).collect();
+        let identities: Vec<Identity> = rounds
+            .flat_map(|round| flush(0, round, size).events)
+            .map(|row| row.identity())
+            .collect();
         let at = Instant::now();
         let found = store.locate(&identities).await.unwrap();
         println!(
@@ -131,10 +138,10 @@ async fn measure(events: u64, folder: PathBuf) {
     println!("resident {} MiB", resident_mib());
 }
 
-fn flush(partition: u32, round: u64) -> Flush {
-    let first = round * FLUSH;
-    let events: Vec<_> = (first..first + FLUSH).map(|offset| event(partition, offset)).collect();
-    let stored_to = first + FLUSH;
+fn flush(partition: u32, round: u64, size: u64) -> Flush {
+    let first = round * size;
+    let events: Vec<_> = (first..first + size).map(|offset| event(partition, offset)).collect();
+    let stored_to = first + size;
     Flush {
         topic: "events.clean".into(),
         epoch: 1,

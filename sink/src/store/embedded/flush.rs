@@ -2,6 +2,7 @@
 //!
 //! The rows of a table share one buffer per flush. A buffer lives until the engine has moved the
 //! table's rows to disk, so tables must not share one: the slowest would hold the memory of all.
+//! They are sorted here: the engine's memtable takes neighbours at half the price of strangers.
 
 use std::{ops::Range, sync::Arc};
 
@@ -19,15 +20,23 @@ pub(super) struct Part {
     pub(super) partition: u32,
 }
 
-/// A key and a value in one buffer.
+/// A key and a value in one buffer, and which event of the flush they belong to.
 #[derive(Clone, Copy)]
 struct Span {
     start: u32,
     key_end: u32,
     end: u32,
+    event: u32,
 }
 
-/// Rows of one table.
+/// A row as the engine takes it.
+pub(super) struct Row {
+    pub(super) event: usize,
+    pub(super) key: Bytes,
+    pub(super) value: Bytes,
+}
+
+/// Rows of one table, in the order of their keys.
 #[derive(Default)]
 pub(super) struct Rows {
     buffer: Bytes,
@@ -35,10 +44,13 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn get(&self, index: usize) -> Option<(Bytes, Bytes)> {
-        let span = self.spans.get(index)?;
+    pub(super) fn iter(&self) -> impl Iterator<Item = Row> {
         let slice = |range: Range<u32>| self.buffer.slice(range.start as usize..range.end as usize);
-        Some((slice(span.start..span.key_end), slice(span.key_end..span.end)))
+        self.spans.iter().map(move |span| Row {
+            event: span.event as usize,
+            key: slice(span.start..span.key_end),
+            value: slice(span.key_end..span.end),
+        })
     }
 }
 
@@ -55,6 +67,7 @@ impl RowsBuilder {
 
     fn push(
         &mut self,
+        event: usize,
         key: impl FnOnce(&mut Vec<u8>),
         value: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), StoreError> {
@@ -79,11 +92,14 @@ impl RowsBuilder {
             start: whole(start)?,
             key_end: whole(key_end)?,
             end: whole(self.buffer.len())?,
+            event: whole(event)?,
         });
         Ok(())
     }
 
-    fn finish(self) -> Rows {
+    fn finish(mut self) -> Rows {
+        let key = |span: &Span| &self.buffer[span.start as usize..span.key_end as usize];
+        self.spans.sort_unstable_by(|a, b| key(a).cmp(key(b)));
         Rows { buffer: self.buffer.into(), spans: self.spans }
     }
 }
@@ -98,11 +114,11 @@ pub(super) struct EncodedRollup {
 /// A flush, ready to be written.
 pub(super) struct Encoded {
     pub(super) part: Part,
-    /// One row in `events` and one in `ids` for each event, in the same order.
+    /// How many events: each has a row in `events`, one in `ids`, and one in `subjects` if it
+    /// has a subject.
+    pub(super) count: usize,
     pub(super) events: Rows,
     pub(super) ids: Rows,
-    /// For each event, its row in `subjects`, if it has a subject.
-    pub(super) subject_of: Vec<Option<u32>>,
     pub(super) subjects: Rows,
     pub(super) rollups: Vec<EncodedRollup>,
     pub(super) marks: Vec<FoldMark>,
@@ -147,15 +163,15 @@ pub(super) fn encode(flush: &Flush, now: i64) -> Result<Encoded, StoreError> {
             subjects_size += identity_size(row) + subject.len() + row.event.kind.len() + 16;
         }
     }
-    let mut subject_of = Vec::with_capacity(count);
     let mut events = RowsBuilder::with_capacity(events_size, count);
     let mut ids = RowsBuilder::with_capacity(ids_size, count);
     let mut subjects = RowsBuilder::with_capacity(subjects_size, count);
-    for row in &flush.events {
+    for (index, row) in flush.events.iter().enumerate() {
         let event = &row.event;
         let time = event.time.micros;
         let kind = event.kind.as_str();
         events.push(
+            index,
             |key| {
                 keys::list_prefix(key, &event.namespace, kind);
                 keys::list_rest(key, time, &event.source, &event.id);
@@ -164,23 +180,20 @@ pub(super) fn encode(flush: &Flush, now: i64) -> Result<Encoded, StoreError> {
         )?;
         let locator = Locator { origin: row.origin, appended_at: row.appended_at, time, kind };
         ids.push(
+            index,
             |key| keys::identity(key, &event.namespace, &event.source, &event.id),
             |value| locator.put(value),
         )?;
-        let subject = match &event.subject {
-            None => None,
-            Some(subject) => {
-                subjects.push(
-                    |key| {
-                        keys::list_prefix(key, &event.namespace, subject);
-                        keys::list_rest(key, time, &event.source, &event.id);
-                    },
-                    |value| value.extend_from_slice(kind.as_bytes()),
-                )?;
-                Some(subjects.spans.len() as u32 - 1)
-            }
-        };
-        subject_of.push(subject);
+        if let Some(subject) = &event.subject {
+            subjects.push(
+                index,
+                |key| {
+                    keys::list_prefix(key, &event.namespace, subject);
+                    keys::list_rest(key, time, &event.source, &event.id);
+                },
+                |value| value.extend_from_slice(kind.as_bytes()),
+            )?;
+        }
     }
     let mut rollups = Vec::with_capacity(flush.rollups.len());
     let mut rollups_size = 0;
@@ -198,11 +211,12 @@ pub(super) fn encode(flush: &Flush, now: i64) -> Result<Encoded, StoreError> {
         rollups_size += key.len() + value.len();
         rollups.push(EncodedRollup { key, value, last_offset: row.last_offset });
     }
+    rollups.sort_unstable_by(|a: &EncodedRollup, b| a.key.cmp(&b.key));
     let (events, ids, subjects) = (events.finish(), ids.finish(), subjects.finish());
     let size = events.buffer.len() + ids.buffer.len() + subjects.buffer.len() + rollups_size;
     Ok(Encoded {
         part: Part { topic: flush.topic.clone(), epoch: flush.epoch, partition: flush.partition },
-        subject_of,
+        count,
         events,
         ids,
         subjects,

@@ -30,7 +30,8 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Clone)]
 pub(super) struct Tables {
     pub(super) db: Database,
-    /// (namespace, type, time, source, id) to the event. The one full copy.
+    /// (namespace, type, time, source, id) to the event. The one full copy. A point read follows
+    /// a pointer and finds its row, so that the last level needs no filter.
     pub(super) events: Keyspace,
     /// (namespace, subject, time, source, id) to the type: a pointer into `events`.
     pub(super) by_subject: Keyspace,
@@ -68,16 +69,23 @@ impl Tables {
 
     fn open_engine(path: &Path) -> fjall::Result<Self> {
         let db = Database::builder(path)
-            .cache_size(32 * MIB)
+            // One worker sorts at a time. With two, one of them spins for as long as the other
+            // compacts; what a single one cannot do in time is held back by the writer's brake.
+            .worker_threads(1)
+            .cache_size(24 * MIB)
             .max_journaling_size(128 * MIB)
             .max_cached_files(Some(200))
             .manual_journal_persist(true)
             .open()?;
         Ok(Self {
-            events: db.keyspace("events", || list_options(16 * MIB))?,
-            by_subject: db.keyspace("by_subject", || list_options(8 * MIB))?,
-            by_id: db.keyspace("by_id", || options(8 * MIB).filter_policy(bloom()))?,
-            rollups: db.keyspace("rollups", || options(4 * MIB).filter_policy(bloom()))?,
+            events: db.keyspace("events", || {
+                options(8 * MIB).filter_policy(bloom()).expect_point_read_hits(true)
+            })?,
+            by_subject: db.keyspace("by_subject", || {
+                options(4 * MIB).filter_policy(FilterPolicy::disabled())
+            })?,
+            by_id: db.keyspace("by_id", || options(4 * MIB).filter_policy(bloom()))?,
+            rollups: db.keyspace("rollups", || options(2 * MIB).filter_policy(bloom()))?,
             meta: db.keyspace("meta", || options(MIB))?,
             db,
             path: path.into(),
@@ -148,22 +156,18 @@ impl Tables {
     }
 }
 
+/// The measured middle between how often rows are rewritten and how long one compaction takes
+/// (and how much room it needs): many small tables, merged downwards eight at a time.
 fn options(memtable: u64) -> KeyspaceCreateOptions {
+    let leveled = Leveled::default().with_table_target_size(8 * MIB).with_l0_threshold(8);
     KeyspaceCreateOptions::default()
         .max_memtable_size(memtable)
-        // Small tables keep a compaction short, and its need of free space small.
-        .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(32 * MIB)))
-        .filter_block_pinning_policy(PinningPolicy::disabled())
-        .index_block_pinning_policy(PinningPolicy::disabled())
+        .compaction_strategy(Arc::new(leveled))
+        .filter_block_pinning_policy(PinningPolicy::new([true, false]))
+        .index_block_pinning_policy(PinningPolicy::new([true, false]))
 }
 
-/// Lists are read by range; a point read into one follows a pointer and finds its row, so that
-/// filters would only cost.
-fn list_options(memtable: u64) -> KeyspaceCreateOptions {
-    options(memtable).filter_policy(FilterPolicy::disabled()).expect_point_read_hits(true)
-}
-
-/// Most look-ups of identities find nothing, on every level.
+/// Most look-ups find nothing, on every level.
 fn bloom() -> FilterPolicy {
     FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0)))
 }

@@ -5,7 +5,11 @@
 //! write must not do: go back behind a position, an epoch, a mark or a row that is later. The
 //! answers go out only after the sync; nothing is visible to readers before it either.
 
-use std::{collections::HashMap, thread::JoinHandle, time::Instant};
+use std::{
+    collections::HashMap,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use eventlog::Position;
 use fjall::{OwnedWriteBatch, PersistMode};
@@ -22,6 +26,14 @@ use crate::store::{Definition, StoreError, TopicEpoch};
 
 /// A batch is closed when it holds so many bytes; what waits then goes into the next.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes that may wait in memtables for the engine to sort them to disk: above it a write waits.
+/// The engine's own brake counts memtables per table, which bounds nothing while a compaction
+/// keeps its worker from rotating them.
+const BUFFERED: u64 = 48 * 1024 * 1024;
+
+/// After so long a write goes on regardless: a brake must not become a stop.
+const BRAKE: Duration = Duration::from_secs(10);
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -123,7 +135,12 @@ impl Writer {
         if batch.is_empty() {
             return Ok(());
         }
-        let buffered = self.tables.db.write_buffer_size();
+        let began = Instant::now();
+        let mut buffered = self.tables.db.write_buffer_size();
+        while buffered > BUFFERED && began.elapsed() < BRAKE {
+            std::thread::sleep(Duration::from_millis(2));
+            buffered = self.tables.db.write_buffer_size();
+        }
         if let Err(error) = self.space.check(Instant::now(), buffered, removes) {
             self.forget();
             return Err(error);
@@ -218,21 +235,19 @@ impl Writer {
         }
         let batch = &mut open.batch;
         let tables = &self.tables;
-        for (index, subject) in flush.subject_of.iter().enumerate() {
-            let (Some((key, value)), Some((id_key, locator))) =
-                (flush.events.get(index), flush.ids.get(index))
-            else {
-                continue;
-            };
-            if late && self.has_identity(&id_key)? {
-                continue;
+        let mut known = vec![false; flush.count];
+        if late {
+            for row in flush.ids.iter() {
+                known[row.event] = self.has_identity(&row.key)?;
             }
-            batch.insert(&tables.events, key, value);
-            batch.insert(&tables.by_id, id_key, locator);
-            if let Some((key, value)) =
-                subject.and_then(|subject| flush.subjects.get(subject as usize))
-            {
-                batch.insert(&tables.by_subject, key, value);
+        }
+        for (table, rows) in [
+            (&tables.events, &flush.events),
+            (&tables.by_id, &flush.ids),
+            (&tables.by_subject, &flush.subjects),
+        ] {
+            for row in rows.iter().filter(|row| !known[row.event]) {
+                batch.insert(table, row.key, row.value);
             }
         }
         for row in &flush.rollups {
