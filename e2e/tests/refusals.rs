@@ -170,7 +170,7 @@ async fn a_full_disk_answers_503_and_loses_nothing_acknowledged() {
     let ready = reqwest::get(format!("http://{}/readyz", site.admin)).await.unwrap();
     assert_eq!(ready.status(), 503);
     let ready = ready.text().await.unwrap();
-    assert!(ready.contains("bytes free"), "{ready}");
+    assert!(ready.contains("free") && ready.contains(&*site.data().to_string_lossy()), "{ready}");
     assert!(acknowledged > 0);
     // Reading goes on, and what the store could take is there; nothing is there twice.
     let events = reader::all_events(&site, "type=e2e.noise").await.unwrap();
