@@ -2,8 +2,6 @@
 //! page cache outlives it; so the system calls of a child process are traced in their order.
 //! It needs `strace`; where that is missing it says so, and fails when `CI` is set.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
 use schemas::{Data, Event, Timestamp};

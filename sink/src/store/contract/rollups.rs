@@ -158,6 +158,7 @@ pub async fn a_scan_goes_on_strictly_after_a_key(harness: &impl Harness) {
             let end = page.len() < limit;
             assert!(page.len() <= limit);
             seen.extend(page);
+            assert!(seen.len() <= rows.len(), "a page moves on");
             if end {
                 break;
             }
