@@ -88,7 +88,7 @@ struct Addition {
 
 impl Plan {
     /// # Errors
-    /// A path that cannot be read, which [`crate::definitions`] refuses before.
+    /// A path that cannot be read, which [`crate::definitions()`] refuses before.
     pub(crate) fn new(definition: &Definition) -> Result<Self, String> {
         let paths = definition.group_by.values();
         let paths = paths.chain(definition.measures.values().map(|m| &m.field));

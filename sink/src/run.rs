@@ -51,7 +51,7 @@ pub struct Sink {
     pub codec: Codec,
     /// Deduplication.
     pub config: SinkConfig,
-    /// What is folded; see [`crate::definitions`].
+    /// What is folded; see [`crate::definitions()`].
     pub definitions: Vec<Definition>,
     /// What is counted.
     pub metrics: Metrics,

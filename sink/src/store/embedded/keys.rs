@@ -4,7 +4,7 @@
 //! `0x01` becomes `01 02`. Whatever the text, its end sorts below every continuation of it, so
 //! the order of keys is the order of the texts, and no text can reach into the next component.
 //! The last text of a key needs neither. Changing any of this orphans the rows on disk; raise
-//! [`super::LAYOUT`] with it.
+//! `LAYOUT` in `tables` with it.
 
 use crate::store::{EventKey, Identity, RollupKey, RollupQuery, VersionId};
 
