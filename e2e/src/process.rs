@@ -144,6 +144,11 @@ impl Node {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("already gone")?.id())
+    }
+
     /// SIGKILL, and waits for the end.
     pub fn kill(mut self) -> Result<()> {
         let mut child = self.child.take().context("already gone")?;
@@ -154,8 +159,7 @@ impl Node {
 
     /// SIGTERM.
     pub fn terminate(&self) -> Result<()> {
-        let child = self.child.as_ref().context("already gone")?;
-        let pid = Pid::from_raw(i32::try_from(child.id())?).context("no pid")?;
+        let pid = Pid::from_raw(i32::try_from(self.pid()?)?).context("no pid")?;
         Ok(kill_process(pid, Signal::TERM)?)
     }
 

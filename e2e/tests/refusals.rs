@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use e2e::{
@@ -120,18 +121,21 @@ async fn a_public_address_without_keys_is_refused_unless_it_says_so() {
 /// A real small disk: a tmpfs in a mount namespace of its own, so that no right is needed
 /// beyond the kernel's user namespaces.
 #[tokio::test]
-async fn a_full_disk_answers_503_and_loses_nothing_acknowledged() {
-    let site = Site::new("min_free_bytes = 8388608").unwrap();
+async fn a_full_disk_answers_503_loses_nothing_and_recovers_when_there_is_room() {
+    let site = Site::new("min_free_bytes = 16777216").unwrap();
     // The setting above landed in [store]; the log needs it as well.
     let file = site.dir.path().join("penstock.toml");
     let config = fs::read_to_string(&file).unwrap();
-    let config = config.replace("[log]\n", "[log]\nmin_free_bytes = 8388608\n");
+    let config = config.replace("[log]\n", "[log]\nmin_free_bytes = 16777216\n");
     fs::write(&file, config).unwrap();
     fs::create_dir(site.data()).unwrap();
     let mut command = Command::new("unshare");
     command
         .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
-        .arg("mount -t tmpfs -o size=64m none \"$1\" && exec \"$2\" run --config \"$3\"")
+        .arg(
+            "mount -t tmpfs -o size=160m none \"$1\" && head -c 67108864 /dev/zero >\"$1/ballast\" \
+             && exec \"$2\" run --config \"$3\"",
+        )
         .arg("sh")
         .arg(site.data())
         .arg(binary())
@@ -172,11 +176,33 @@ async fn a_full_disk_answers_503_and_loses_nothing_acknowledged() {
     let ready = ready.text().await.unwrap();
     assert!(ready.contains("free") && ready.contains(&*site.data().to_string_lossy()), "{ready}");
     assert!(acknowledged > 0);
-    // Reading goes on, and what the store could take is there; nothing is there twice.
-    let events = reader::all_events(&site, "type=e2e.noise").await.unwrap();
-    let ids: std::collections::BTreeSet<_> =
-        events.iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(ids.len(), events.len());
-    assert!(ids.len() <= acknowledged);
+    // Reading goes on, and nothing is there twice.
+    assert!(noises(&site).await <= acknowledged);
+
+    // With room again everything goes on by itself, and all that was acknowledged arrives.
+    let root = PathBuf::from(format!("/proc/{}/root", node.pid().unwrap()));
+    let ballast = site.data().join("ballast");
+    fs::remove_file(root.join(ballast.strip_prefix("/").unwrap())).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let url = site.url("/v1/events");
+    let room = || post(&url, "application/x-ndjson", ndjson(&["room-1".to_owned()]));
+    while !room().await.is_ok_and(|(status, _)| status == 202) {
+        assert!(Instant::now() < deadline, "still refused: {}", node.said());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    while noises(&site).await < acknowledged {
+        assert!(Instant::now() < deadline, "{} of {acknowledged}", noises(&site).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(noises(&site).await, acknowledged);
+    node.ready(Duration::from_secs(10)).await.unwrap();
     node.stop().await.unwrap();
+}
+
+/// How many noisy events are listed, each once.
+async fn noises(site: &Site) -> usize {
+    let events = reader::all_events(site, "type=e2e.noise").await.unwrap();
+    let ids: BTreeSet<_> = events.iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), events.len());
+    ids.len()
 }

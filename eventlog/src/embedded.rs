@@ -270,7 +270,8 @@ impl LogDriver for EmbeddedLog {
         if let Some(why) = self.core().queue.failed.get() {
             return Err(LogError::Fatal(why.clone()));
         }
-        locked(&self.core().free).check().map_err(LogError::Retry)
+        let core = self.core();
+        core.free.check(core.engine.unsorted()).map_err(LogError::Retry)
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) struct Core {
     leases: Arc<AtomicU64>,
     /// Topics are made one at a time.
     pub making: tokio::sync::Mutex<()>,
-    pub free: Mutex<FreeSpace>,
+    pub free: FreeSpace,
 }
 
 impl Core {
@@ -58,7 +58,7 @@ impl Core {
         let engine = Arc::new(engine);
         let topics = load_topics(&engine)?;
         let queue = Arc::new(Queue::new(&options));
-        let free = Mutex::new(FreeSpace::new(directory.path(), options.min_free_bytes));
+        let free = FreeSpace::new(directory.path(), options.min_free_bytes);
         let path = directory.path().to_owned();
         let writer = Writer::new(engine.clone(), directory, queue.clone(), options.clone(), commit);
         let writer = std::thread::Builder::new()

@@ -17,16 +17,12 @@ use std::{
     io::{self, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use rustix::fs::{FlockOperation, flock, statvfs};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::LogError;
-
-/// How long a look at the free space is good for.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The directory, locked for this process as long as this lives.
 #[derive(Debug)]
@@ -108,32 +104,25 @@ impl Directory {
 pub(crate) struct FreeSpace {
     path: PathBuf,
     least: u64,
-    looked: Option<(Instant, u64)>,
 }
 
 impl FreeSpace {
     pub fn new(path: &Path, least: u64) -> Self {
-        Self { path: path.to_owned(), least, looked: None }
+        Self { path: path.to_owned(), least }
     }
 
-    /// Fails when there is too little, with a sentence for the caller.
-    pub fn check(&mut self) -> Result<(), String> {
-        let free = match self.looked {
-            Some((at, free)) if at.elapsed() < LOOK_AGAIN => free,
-            _ => {
-                let stat = statvfs(&self.path).map_err(|e| {
-                    format!("cannot see how full the disk of {} is: {e}", self.path.display())
-                })?;
-                let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-                self.looked = Some((Instant::now(), free));
-                free
-            }
-        };
-        if free < self.least {
+    /// Fails when there is too little, with a sentence for the caller. `promised` bytes are taken
+    /// already and still to be moved to their tables, or about to be written.
+    pub fn check(&self, promised: u64) -> Result<(), String> {
+        let path = self.path.display();
+        let stat = statvfs(&self.path)
+            .map_err(|e| format!("cannot see how full the disk of {path} is: {e}"))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let needed = self.least.saturating_add(promised);
+        if free < needed {
             return Err(format!(
-                "the disk of {} has {free} bytes free, fewer than the {} that are kept: make room",
-                self.path.display(),
-                self.least
+                "the disk of {path} has {free} bytes free, fewer than the {needed} that are needed \
+                 (`log.min_free_bytes`, and what is still to be sorted): make room"
             ));
         }
         Ok(())
@@ -180,9 +169,9 @@ mod tests {
     #[test]
     fn too_little_space_is_told_with_path_and_bound() {
         let dir = tempfile::tempdir().unwrap();
-        let told = FreeSpace::new(dir.path(), u64::MAX).check().unwrap_err();
+        let told = FreeSpace::new(dir.path(), u64::MAX).check(0).unwrap_err();
         assert!(told.contains(&dir.path().display().to_string()), "{told}");
         assert!(told.contains(&u64::MAX.to_string()), "{told}");
-        FreeSpace::new(dir.path(), 0).check().unwrap();
+        FreeSpace::new(dir.path(), 0).check(0).unwrap();
     }
 }

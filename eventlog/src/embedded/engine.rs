@@ -91,6 +91,11 @@ impl Engine {
         Ok((engine, commit))
     }
 
+    /// Bytes in memory that are still to be written to tables.
+    pub fn unsorted(&self) -> u64 {
+        self.db.write_buffer_size()
+    }
+
     pub fn changes(&self) -> Changes {
         Changes(self.db.batch())
     }

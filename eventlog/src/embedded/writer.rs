@@ -89,7 +89,11 @@ impl Writer {
             return refuse(writes, &Failure::Retry(why.clone()));
         }
         let full = match writes.iter().any(|(write, _)| !write.parts.is_empty()) {
-            true => self.free.check().err(),
+            // Once to the journal, once to a table.
+            true => {
+                let bytes: usize = writes.iter().map(|(write, _)| write.size).sum();
+                self.free.check(self.engine.unsorted() + 2 * bytes as u64).err()
+            }
             false => None,
         };
         let mut open = HashMap::new();
