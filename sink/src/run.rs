@@ -37,8 +37,6 @@ const REVOKE_WITHIN: Duration = Duration::from_secs(5);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How often what is older than its retention is removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
-/// Between two shares of it, so that the walk over the store is never felt.
-const EXPIRE_PACE: Duration = Duration::from_millis(200);
 const LOG_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the sink runs with.
@@ -140,7 +138,7 @@ async fn expire(store: Store, clock: Clock) {
         times.tick().await;
         loop {
             match store.expire(clock()).await {
-                Ok(true) => tokio::time::sleep(EXPIRE_PACE).await,
+                Ok(true) => tokio::task::yield_now().await,
                 Ok(false) => break,
                 Err(error) => {
                     tracing::warn!(%error, "what is older than its retention could not be removed");
