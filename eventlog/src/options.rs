@@ -1,6 +1,7 @@
 //! How a log is opened: by URL, with limits, a clock and metrics given from outside.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::Arc,
@@ -29,7 +30,7 @@ pub async fn open(url: &str, options: Options) -> Result<Log, LogError> {
 }
 
 /// Limits of a log, and what it takes from outside.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Appends and transactions are refused while the file system has fewer bytes free. Default 64 MiB.
     pub min_free_bytes: u64,
@@ -53,6 +54,11 @@ pub struct Options {
     pub batch_records: usize,
     /// How often retention looks for what may go. Default 30 s.
     pub retention_period: Duration,
+    /// Names this process among the members of its groups on Kafka (`group.instance.id`, KIP-345): one
+    /// that starts again under its name takes its partitions up at once. No two may share it.
+    pub instance: Option<Arc<str>>,
+    /// Properties passed to librdkafka as they are, over what this crate sets. May hold secrets.
+    pub properties: BTreeMap<String, String>,
     /// Where append times come from.
     pub clock: Clock,
     /// Where the log counts.
@@ -73,6 +79,8 @@ impl Default for Options {
             batch_bytes: MIB,
             batch_records: 8192,
             retention_period: Duration::from_secs(30),
+            instance: None,
+            properties: BTreeMap::new(),
             clock: Clock::system(),
             metrics: Metrics::default(),
         }

@@ -17,8 +17,8 @@ fn config(dir: &Path) -> Loaded {
     let config = Config {
         http: HttpConfig { listen: any, auth: None },
         admin: AdminConfig { listen: any },
-        log: LogConfig { url: url("log"), min_free_bytes: 0 },
-        store: StoreConfig { url: url("store"), min_free_bytes: 0 },
+        log: LogConfig { url: url("log"), min_free_bytes: 0, ..Default::default() },
+        store: StoreConfig { url: url("store"), min_free_bytes: 0, ..Default::default() },
         ..Config::default()
     };
     Loaded { config, base_dir: dir.to_owned() }

@@ -45,20 +45,34 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// `file:PATH`.
+    /// `file:PATH`, or `kafka://HOST:PORT,HOST:PORT`.
     pub url: String,
     /// The embedded log refuses appends while its file system has fewer bytes free. Default 64 MiB.
     pub min_free_bytes: u64,
+    /// Names this process among the replicas of its service on Kafka, so that it resumes at once
+    /// when it starts again; no two replicas may share a name. Optional: replicas need none.
+    pub instance: Option<String>,
+    /// Properties passed to librdkafka, such as `"compression.type" = "lz4"`.
+    pub properties: BTreeMap<String, String>,
 }
 
 /// `[store]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
-    /// `file:PATH`.
+    /// `file:PATH`, or `scylla://HOST:PORT,HOST:PORT/KEYSPACE`.
     pub url: String,
     /// The embedded store pauses the sink while its file system has fewer bytes free. Default 64 MiB.
     pub min_free_bytes: u64,
+    /// Copies in the datacenter when the keyspace is made; default 3, or the number of its nodes if
+    /// fewer.
+    pub replication: Option<u16>,
+    /// The datacenter to speak to; default: that of the first node that answers.
+    pub datacenter: Option<String>,
+    /// User of the CQL store.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Option<String>,
 }
 
 /// `[http]`
@@ -302,13 +316,25 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { url: "file:./penstock-data/log".into(), min_free_bytes: 64 * MIB as u64 }
+        Self {
+            url: "file:./penstock-data/log".into(),
+            min_free_bytes: 64 * MIB as u64,
+            instance: None,
+            properties: BTreeMap::new(),
+        }
     }
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { url: "file:./penstock-data/store".into(), min_free_bytes: 64 * MIB as u64 }
+        Self {
+            url: "file:./penstock-data/store".into(),
+            min_free_bytes: 64 * MIB as u64,
+            replication: None,
+            datacenter: None,
+            user: None,
+            password: None,
+        }
     }
 }
 
