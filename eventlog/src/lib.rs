@@ -23,6 +23,7 @@
 pub mod contract;
 mod driver;
 pub mod embedded;
+pub mod kafka;
 mod metrics;
 mod options;
 mod partitioner;

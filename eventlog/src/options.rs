@@ -8,10 +8,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Log, LogError, Metrics, embedded};
+use crate::{Log, LogError, Metrics, embedded, kafka};
 
 /// Opens the log that a URL names: `file:PATH` (absolute or relative to the working directory) is
-/// the embedded log. Needs a running tokio runtime.
+/// the embedded log, `kafka://host:port,host:port` a Kafka cluster. Needs a running tokio runtime.
 pub async fn open(url: &str, options: Options) -> Result<Log, LogError> {
     match url.split_once(':') {
         Some(("file", path)) if !path.is_empty() => {
@@ -22,10 +22,10 @@ pub async fn open(url: &str, options: Options) -> Result<Log, LogError> {
         Some(("file", _)) => {
             Err(LogError::Fatal("log url `file:` names no path; write file:PATH".into()))
         }
-        Some(("kafka", _)) => {
-            Err(LogError::Fatal(format!("log url {url}: this build has no Kafka; use file:PATH")))
-        }
-        _ => Err(LogError::Fatal(format!("log url `{url}` is not known; write file:PATH"))),
+        Some(("kafka", _)) => kafka::open(url, options).await.map(Log::new),
+        _ => Err(LogError::Fatal(format!(
+            "log url `{url}` is not known; write file:PATH or kafka://HOST:PORT"
+        ))),
     }
 }
 

@@ -85,6 +85,16 @@ impl Headers {
         self.get(name).and_then(|v| std::str::from_utf8(v).ok())
     }
 
+    /// Adds one header to a buffer of encoded ones.
+    pub(crate) fn encode(name: &str, value: &[u8], buffer: &mut BytesMut) {
+        let name_len = u16::try_from(name.len()).unwrap_or(u16::MAX);
+        buffer.reserve(6 + name.len() + value.len());
+        buffer.put_u16(name_len);
+        buffer.put_slice(&name.as_bytes()[..usize::from(name_len)]);
+        buffer.put_u32(value.len() as u32);
+        buffer.put_slice(value);
+    }
+
     /// A copy of this list to add to.
     pub fn to_builder(&self) -> HeadersBuilder {
         HeadersBuilder(BytesMut::from(&self.0[..]))
@@ -98,13 +108,7 @@ pub struct HeadersBuilder(BytesMut);
 impl HeadersBuilder {
     /// Adds one header. A name longer than 65,535 bytes is cut there; names are ours and short.
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
-        let value = value.as_ref();
-        let name_len = u16::try_from(name.len()).unwrap_or(u16::MAX);
-        self.0.reserve(6 + name.len() + value.len());
-        self.0.put_u16(name_len);
-        self.0.put_slice(&name.as_bytes()[..usize::from(name_len)]);
-        self.0.put_u32(value.len() as u32);
-        self.0.put_slice(value);
+        Headers::encode(name, value.as_ref(), &mut self.0);
         self
     }
 

@@ -1,0 +1,249 @@
+//! The one place that makes clients: settings of ours, a user's properties over them, and the few
+//! that we insist on because the promises of the log stand on them.
+//!
+//! Values of properties may be secrets: they go to librdkafka and nowhere else, not even into the
+//! error that refuses one.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
+
+use super::observe::{Health, Observer, Role};
+use crate::{LogError, Options};
+
+/// How long a call to the cluster (metadata, offsets, admin) may take.
+pub(super) const CALL: Duration = Duration::from_secs(10);
+/// A transaction that its producer does not end is aborted by the broker after this.
+const TRANSACTION_MS: u64 = 6_000;
+
+/// Properties that nobody may set, and why.
+const OURS: [(&str, &str); 17] = [
+    ("acks", "an answer means that all replicas in sync have the record"),
+    ("enable.idempotence", "a retry inside the client must not double a record"),
+    ("isolation.level", "readers must not see what was not committed"),
+    ("enable.auto.commit", "positions are committed when the work on them is done"),
+    ("enable.auto.offset.store", "positions are committed when the work on them is done"),
+    ("auto.offset.reset", "a position that is gone is reported, not skipped"),
+    ("partitioner", "a key has the same partition for every producer"),
+    ("enable.partition.eof", "readers must pass holes at the end"),
+    ("bootstrap.servers", "the log's url names the brokers"),
+    ("group.id", "groups are named by the services"),
+    ("group.instance.id", "it is set as log.instance"),
+    ("transactional.id", "it fences former producers and is chosen by the services"),
+    ("partition.assignment.strategy", "partitions move by cooperative-sticky"),
+    ("group.protocol", "partitions move by cooperative-sticky"),
+    ("allow.auto.create.topics", "topics are made with stated partitions and replication"),
+    ("message.max.bytes", "it follows from the largest record"),
+    ("queue.buffering.max.kbytes", "it follows from the bytes that may wait"),
+];
+
+/// Other names that librdkafka knows a property by.
+const ALIASES: [(&str, &str); 9] = [
+    ("request.required.acks", "acks"),
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("auto.commit.enable", "enable.auto.commit"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("message.send.max.retries", "retries"),
+    ("compression.codec", "compression.type"),
+    ("message.timeout.ms", "delivery.timeout.ms"),
+    ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+];
+
+/// Makes the settings of every client.
+pub(crate) struct Clients {
+    brokers: String,
+    properties: BTreeMap<String, String>,
+    /// The log's options; `properties` in it are as the user wrote them.
+    pub options: Options,
+    /// What clients have told of the cluster.
+    pub health: Arc<Health>,
+}
+
+impl Clients {
+    /// Checks the properties.
+    pub fn new(brokers: String, options: Options) -> Result<Self, LogError> {
+        let mut properties = BTreeMap::new();
+        for (name, value) in &options.properties {
+            let known = ALIASES.iter().find(|(alias, _)| alias == name);
+            let name = known.map_or(name.as_str(), |(_, name)| name);
+            if let Some((_, why)) = OURS.iter().find(|(ours, _)| *ours == name) {
+                return Err(LogError::Fatal(format!(
+                    "log.properties: {name} cannot be set: {why}. Remove it"
+                )));
+            }
+            properties.insert(name.to_owned(), value.clone());
+        }
+        check_tls(&properties)?;
+        let health = Arc::new(Health::new(brokers.clone()));
+        let clients = Self { brokers, properties, options, health };
+        clients.check()?;
+        Ok(clients)
+    }
+
+    /// The brokers, as `host:port,host:port`.
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// What a client of a kind tells its callbacks.
+    pub fn observer(&self, role: Role) -> Observer {
+        Observer::new(role, self.health.clone(), self.options.metrics.clone())
+    }
+
+    /// The producer that serves `append`.
+    pub fn producer(&self) -> ClientConfig {
+        self.config(|set| {
+            self.produces(set);
+            set("linger.ms", "2".into());
+            set("delivery.timeout.ms", self.delivery_timeout().as_millis().to_string());
+        })
+    }
+
+    /// A producer of transactions. What is sent in one fails with it, so deliveries have the time a
+    /// transaction has.
+    pub fn transactional_producer(&self, id: &str) -> ClientConfig {
+        self.config(|set| {
+            self.produces(set);
+            set("transactional.id", id.into());
+            set("transaction.timeout.ms", TRANSACTION_MS.to_string());
+            set("delivery.timeout.ms", TRANSACTION_MS.to_string());
+            set("socket.timeout.ms", (TRANSACTION_MS - 100).to_string());
+            set("linger.ms", "0".into());
+        })
+    }
+
+    /// A consumer that is a member of a group.
+    pub fn member(&self, group: &str) -> ClientConfig {
+        self.config(|set| {
+            self.consumes(set);
+            set("group.id", group.into());
+            set("partition.assignment.strategy", "cooperative-sticky".into());
+            set("session.timeout.ms", "6000".into());
+            set("heartbeat.interval.ms", "500".into());
+            if let Some(instance) = &self.options.instance {
+                set("group.instance.id", instance.to_string());
+            }
+        })
+    }
+
+    /// A consumer outside any group: reads partitions it assigns itself, and asks for offsets.
+    /// `group` is whose committed positions it can ask for; librdkafka wants one in any case.
+    pub fn reader(&self, group: Option<&str>) -> ClientConfig {
+        self.config(|set| {
+            self.consumes(set);
+            set("group.id", group.unwrap_or("penstock.reader").into());
+        })
+    }
+
+    /// A client for topics and their configuration.
+    pub fn admin(&self) -> ClientConfig {
+        self.config(|_| {})
+    }
+
+    /// How long librdkafka tries to deliver: less than a caller waits, so that it hears the truth.
+    pub fn delivery_timeout(&self) -> Duration {
+        let deadline = self.options.commit_deadline;
+        deadline.saturating_sub((deadline / 10).min(Duration::from_secs(2)))
+    }
+
+    fn produces(&self, set: &mut dyn FnMut(&str, String)) {
+        set("enable.idempotence", "true".into());
+        set("acks", "all".into());
+        set("partitioner", "murmur2_random".into());
+        set("compression.type", "zstd".into());
+        // A request may hold a whole record, and the batch around it.
+        set("message.max.bytes", self.max_message_bytes().to_string());
+        set(
+            "queue.buffering.max.kbytes",
+            (self.options.max_queued_bytes / 1024).max(1).to_string(),
+        );
+        set("queue.buffering.max.messages", "1000000".into());
+        // Otherwise the records of a topic that was deleted wait half a minute for it.
+        set("topic.metadata.propagation.max.ms", "3000".into());
+    }
+
+    fn consumes(&self, set: &mut dyn FnMut(&str, String)) {
+        set("isolation.level", "read_committed".into());
+        set("enable.auto.commit", "false".into());
+        set("enable.auto.offset.store", "false".into());
+        set("auto.offset.reset", "error".into());
+        set("enable.partition.eof", "true".into());
+        set("allow.auto.create.topics", "false".into());
+        set("fetch.queue.backoff.ms", "10".into());
+        set("fetch.wait.max.ms", "100".into());
+        set("max.partition.fetch.bytes", (self.options.batch_bytes.max(64 * 1024)).to_string());
+        set("queued.max.messages.kbytes", "16384".into());
+    }
+
+    /// The largest message, for topics and producers alike: keys, values and headers, and what Kafka
+    /// adds to them.
+    pub fn max_message_bytes(&self) -> usize {
+        self.options.max_record_bytes.saturating_add(64 * 1024).clamp(64 * 1024, 1_000_000_000)
+    }
+
+    /// Common settings, those of a kind, and then what the user says.
+    fn config(&self, kind: impl FnOnce(&mut dyn FnMut(&str, String))) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", self.options.instance.as_deref().unwrap_or("penstock"))
+            .set("statistics.interval.ms", "2000")
+            .set("socket.timeout.ms", "10000")
+            .set("socket.nagle.disable", "true")
+            // The cluster is met again within a second of its return.
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000");
+        kind(&mut |name, value| {
+            config.set(name, value);
+        });
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set_log_level(log_level());
+        config
+    }
+
+    /// Lets librdkafka look at names and values, before any client needs them.
+    fn check(&self) -> Result<(), LogError> {
+        for (name, value) in &self.properties {
+            let mut one = ClientConfig::new();
+            one.set(name, value);
+            if one.create_native_config().is_err() {
+                return Err(LogError::Fatal(format!(
+                    "log.properties: librdkafka does not know {name}, or not this value of it; see \
+                     its CONFIGURATION.md"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// librdkafka asks before it formats a line: give it what tracing would show.
+fn log_level() -> RDKafkaLogLevel {
+    if tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG) {
+        RDKafkaLogLevel::Debug
+    } else {
+        RDKafkaLogLevel::Info
+    }
+}
+
+/// Refuses what needs TLS in a build without it. SASL/PLAIN over plain text is in every build.
+fn check_tls(properties: &BTreeMap<String, String>) -> Result<(), LogError> {
+    if cfg!(feature = "kafka-tls") {
+        return Ok(());
+    }
+    let needs = |name: &str, value: &str| match name {
+        "security.protocol" => value.to_ascii_lowercase().ends_with("ssl"),
+        "sasl.mechanism" | "sasl.mechanisms" => !value.eq_ignore_ascii_case("PLAIN"),
+        _ => name.starts_with("ssl.") || name.starts_with("sasl.oauthbearer."),
+    };
+    match properties.iter().find(|(name, value)| needs(name, value)) {
+        None => Ok(()),
+        Some((name, _)) => Err(LogError::Fatal(format!(
+            "log.properties: {name} asks for TLS or SASL, which this build lacks: build with the \
+             feature `kafka-tls` (it needs OpenSSL's headers)"
+        ))),
+    }
+}

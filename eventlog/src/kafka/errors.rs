@@ -1,0 +1,75 @@
+//! What an error of librdkafka means to the caller.
+//!
+//! Messages name the operation and the code, never a record's bytes or a property's value.
+
+use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
+
+use crate::{AppendError, LogError};
+
+/// The error of an operation: what was tried, on which topic or group, and why it failed.
+pub(super) fn log_error(what: &str, of: &str, error: &KafkaError) -> LogError {
+    let told = tell(error);
+    match error.rdkafka_error_code() {
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+            LogError::Unknown(of.to_owned())
+        }
+        Some(code) if is_final(code) => LogError::Fatal(format!("{what} of {of} failed: {told}")),
+        _ => LogError::Retry(format!("{what} of {of} failed: {told}")),
+    }
+}
+
+/// Whether only another configuration, or another cluster, can help.
+pub(super) fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedSASLMechanism
+            | Code::UnsupportedVersion
+            | Code::UnsupportedFeature
+            | Code::InvalidTopic
+            | Code::InvalidGroupId
+            | Code::InvalidConfig
+            | Code::InvalidReplicationFactor
+            | Code::InvalidPartitions
+            | Code::PolicyViolation
+            | Code::Fatal
+    )
+}
+
+/// Why a record was not appended. `sent` is false when it never left this process.
+pub(super) fn append_error(error: &KafkaError, sent: bool) -> AppendError {
+    let told = tell(error);
+    match error.rdkafka_error_code() {
+        Some(
+            Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::InvalidTopic
+            | Code::MessageSizeTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed,
+        ) => AppendError::Refused(told),
+        Some(Code::QueueFull) => AppendError::Retry("the queue of appends is full".into()),
+        _ if sent => AppendError::Unknown(told),
+        _ => AppendError::Retry(told),
+    }
+}
+
+/// An error in words: its code and what librdkafka calls it.
+pub(super) fn tell(error: &KafkaError) -> String {
+    match error {
+        // These carry values of properties and texts that quote them.
+        KafkaError::ClientConfig(_, _, name, _) => format!("property {name} is not accepted"),
+        KafkaError::Transaction(inner) => format!("{} ({})", inner.string(), inner.name()),
+        other => match other.rdkafka_error_code() {
+            Some(code) => code.to_string(),
+            None => other.to_string(),
+        },
+    }
+}
