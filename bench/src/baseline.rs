@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
@@ -15,18 +14,18 @@ use bytes::Bytes;
 use eventlog::{Options, Record, Retention, TopicSpec};
 use tokio::task::JoinSet;
 
-use crate::{load::EVENT_BYTES, measure};
+use crate::{
+    load::{EVENT_BYTES, ID_DIGITS, Shape},
+    measure::{Cost, Meter},
+};
 
-/// What the loop measured.
-pub struct Bare {
-    /// Events per second.
-    pub rate: f64,
-    /// CPU seconds of the whole process for a million events.
-    pub cpu_per_million: f64,
-}
+/// More events do not make the loop's rate any truer.
+const ENOUGH: u64 = 2_000_000;
 
-/// Appends `events` records of [`EVENT_BYTES`] bytes in batches.
-pub async fn append(dir: &Path, events: u64, batch: usize, tasks: usize) -> Result<Bare> {
+/// Appends records of [`EVENT_BYTES`] bytes in batches, at most [`ENOUGH`]; how many, and their cost.
+pub async fn append(dir: &Path, events: u64, shape: Shape) -> Result<(u64, Cost)> {
+    let events = events.min(ENOUGH);
+    let batch = shape.batch as u64;
     let log = eventlog::open(&format!("file:{}", dir.display()), Options::default()).await?;
     let spec = TopicSpec {
         name: "bare".into(),
@@ -36,15 +35,14 @@ pub async fn append(dir: &Path, events: u64, batch: usize, tasks: usize) -> Resu
     };
     log.ensure_topics(&[spec]).await?;
     let next = Arc::new(AtomicU64::new(0));
-    let value = Bytes::from(vec![b'x'; EVENT_BYTES - 12]);
-    let cpu_before = measure::cpu(std::process::id())?;
-    let start = Instant::now();
+    let value = Bytes::from(vec![b'x'; EVENT_BYTES - ID_DIGITS]);
+    let meter = Meter::start(&[("bare", std::process::id())])?;
     let mut set = JoinSet::new();
-    for _ in 0..tasks {
+    for _ in 0..shape.clients {
         let (log, next, value) = (log.clone(), next.clone(), value.clone());
         set.spawn(async move {
             loop {
-                let first = next.fetch_add(batch as u64, Ordering::Relaxed);
+                let first = next.fetch_add(batch, Ordering::Relaxed);
                 if first >= events {
                     return anyhow::Ok(());
                 }
@@ -53,7 +51,7 @@ pub async fn append(dir: &Path, events: u64, batch: usize, tasks: usize) -> Resu
                     value: Some(value.clone()),
                     ..Record::default()
                 };
-                let records = (first..first + batch as u64).map(record).collect();
+                let records = (first..first + batch).map(record).collect();
                 for result in log.append("bare", records).await {
                     ensure!(result.is_ok(), "{result:?}");
                 }
@@ -63,11 +61,5 @@ pub async fn append(dir: &Path, events: u64, batch: usize, tasks: usize) -> Resu
     while let Some(done) = set.join_next().await {
         done??;
     }
-    let elapsed: Duration = start.elapsed();
-    let cpu = measure::cpu(std::process::id())? - cpu_before;
-    let millions = events as f64 / 1e6;
-    Ok(Bare {
-        rate: events as f64 / elapsed.as_secs_f64(),
-        cpu_per_million: cpu.as_secs_f64() / millions,
-    })
+    Ok((events, meter.read()?))
 }

@@ -2,19 +2,56 @@
 //! connections and have one request under way each.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Result, ensure};
+use clap::Args;
+use schemas::Timestamp;
 use tokio::task::JoinSet;
 
 /// How an event looks on the wire: 300 bytes, of which the digits change.
 pub const EVENT_BYTES: usize = 300;
-const ID_DIGITS: usize = 12;
+/// Digits of an id.
+pub const ID_DIGITS: usize = 12;
+
+/// How events are sent, whatever is measured.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Shape {
+    /// Events of a request.
+    #[arg(long, default_value_t = 500)]
+    pub batch: usize,
+    /// Clients, each with one request under way.
+    #[arg(long, default_value_t = 8)]
+    pub clients: usize,
+}
+
+impl Shape {
+    /// A load of `events`, numbered from `first`, as fast as answers come.
+    pub fn plan(self, http: SocketAddr, events: u64, first: u64) -> Plan {
+        let url = format!("http://{http}/v1/events");
+        Plan { url, shape: self, events, first, rate: None, time: now() }
+    }
+}
+
+/// The time now, RFC 3339.
+pub fn now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(since.as_micros() as i64).text
+}
+
+/// Writes a number with leading zeros.
+pub fn digits(mut number: u64, to: &mut [u8]) {
+    for digit in to.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
 
 /// One batch of events as an NDJSON body: built once, numbered anew for each request.
 pub struct Body {
@@ -50,13 +87,8 @@ impl Body {
     /// The body with ids from `first` on.
     pub fn numbered(&mut self, first: u64) -> bytes::Bytes {
         for (n, (&id, &group)) in (first..).zip(self.ids.iter().zip(&self.groups)) {
-            let mut rest = n;
-            for digit in self.bytes[id..id + ID_DIGITS].iter_mut().rev() {
-                *digit = b'0' + (rest % 10) as u8;
-                rest /= 10;
-            }
-            self.bytes[group] = b'0' + (n / 10 % 2) as u8;
-            self.bytes[group + 1] = b'0' + (n % 10) as u8;
+            digits(n, &mut self.bytes[id..id + ID_DIGITS]);
+            digits(group_of(n), &mut self.bytes[group..group + 2]);
         }
         bytes::Bytes::copy_from_slice(&self.bytes)
     }
@@ -66,17 +98,20 @@ impl Body {
     }
 }
 
+/// What an event is grouped by: one of 20.
+pub fn group_of(number: u64) -> u64 {
+    number % 20
+}
+
 /// What a load is.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where to POST.
     pub url: String,
+    /// How it is sent.
+    pub shape: Shape,
     /// Events in all.
     pub events: u64,
-    /// Events of a request.
-    pub batch: usize,
-    /// Clients, each with one request under way.
-    pub clients: usize,
     /// Events per second at most; without it as fast as answers come.
     pub rate: Option<f64>,
     /// The first id.
@@ -99,11 +134,11 @@ pub async fn run(plan: &Plan) -> Result<Report> {
     let next = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
     let mut clients = JoinSet::new();
-    for _ in 0..plan.clients {
+    for _ in 0..plan.shape.clients {
         let (plan, next) = (plan.clone(), next.clone());
         clients.spawn(async move {
             let client = reqwest::Client::builder().tcp_nodelay(true).build()?;
-            let mut body = Body::new(plan.batch, &plan.time);
+            let mut body = Body::new(plan.shape.batch, &plan.time);
             let mut times = Vec::new();
             loop {
                 let first = next.fetch_add(body.len() as u64, Ordering::Relaxed);
@@ -138,8 +173,14 @@ pub async fn run(plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
+/// Prints the median and the 99th percentile of a sorted list.
+pub fn print_quantiles(what: &str, sorted: &[Duration]) {
+    let (p50, p99) = (quantile(sorted, 0.5), quantile(sorted, 0.99));
+    println!("  {what}, p50 / p99: {p50:.1?} / {p99:.1?} ({} times)", sorted.len());
+}
+
 /// The quantile of a sorted list.
-pub fn quantile(sorted: &[Duration], q: f64) -> Duration {
+fn quantile(sorted: &[Duration], q: f64) -> Duration {
     let last = sorted.len().saturating_sub(1);
     sorted.get((last as f64 * q).round() as usize).copied().unwrap_or_default()
 }

@@ -1,28 +1,29 @@
 //! `bench pipeline`: POST to visible, through everything.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 
 use crate::{
     baseline,
-    load::{self, EVENT_BYTES, Plan},
-    measure,
+    load::{self, EVENT_BYTES, Plan, Shape},
+    measure::Meter,
+    probe,
     server::Server,
+    trial::{Trial, Trials},
 };
 
 #[derive(ClapArgs)]
 pub struct Args {
+    #[command(flatten)]
+    shape: Shape,
     /// Events of the throughput part.
     #[arg(long, default_value_t = 2_000_000)]
     events: u64,
-    /// Events of a request.
-    #[arg(long, default_value_t = 500)]
-    batch: usize,
-    /// Clients.
-    #[arg(long, default_value_t = 8)]
-    clients: usize,
     /// Events per second of the latency part.
     #[arg(long, default_value_t = 20_000.0)]
     rate: f64,
@@ -31,7 +32,9 @@ pub struct Args {
     seconds: u64,
 }
 
-const CONFIG: &str = r#"
+const BARE: &str = "bare append loop";
+const ALL: &str = "POST to visible";
+const LISTENERS_AND_FILES: &str = r#"
 [http]
 listen = "127.0.0.1:0"
 [admin]
@@ -40,6 +43,10 @@ listen = "127.0.0.1:0"
 url = "file:./log"
 [store]
 url = "file:./store"
+"#;
+
+/// What happens to the events of the load.
+pub const STEPS_AND_ROLLUPS: &str = r#"
 [[processors]]
 name = "bench"
 steps = [{ remap = { source = '''
@@ -56,90 +63,49 @@ measures = { total = { field = "data.total", of = ["sum", "avg", "min", "max"] }
 "#;
 
 pub async fn run(args: &Args) -> Result<()> {
+    println!(
+        "pipeline: {} events of {EVENT_BYTES} B, batches of {}, {} clients; VRL step, deduplication, rows, 2 rollup windows",
+        args.events, args.shape.batch, args.shape.clients
+    );
     let dir = tempfile::tempdir()?;
     let config = dir.path().join("penstock.toml");
-    std::fs::write(&config, CONFIG)?;
-    let steal = measure::steal()?;
-    let bare = baseline::append(
-        &dir.path().join("bare"),
-        args.events.min(2_000_000),
-        args.batch,
-        args.clients,
-    )
-    .await?;
+    std::fs::write(&config, format!("{LISTENERS_AND_FILES}{STEPS_AND_ROLLUPS}"))?;
+    let mut trials = Trials::new("events");
+    let (units, cost) = baseline::append(&dir.path().join("bare"), args.events, args.shape).await?;
+    trials.add(1, Trial { side: BARE, units, cost, memory: None });
     let server = Server::start("serve-pipeline", &config).await?;
-    let plan = |events, first, rate| Plan {
-        url: format!("http://{}/v1/events", server.http),
-        events,
-        batch: args.batch,
-        clients: args.clients,
-        rate,
-        first,
-        time: "2026-01-01T00:00:00Z".into(),
-    };
 
     // As fast as it goes: from the first POST until every event is visible.
-    let cpu = measure::cpu(server.pid())?;
-    let start = Instant::now();
-    let report = load::run(&plan(args.events, 0, None)).await?;
-    visible(&server, args.events).await?;
-    let elapsed = start.elapsed();
-    let cpu = (measure::cpu(server.pid())? - cpu).as_secs_f64();
-    let rate = args.events as f64 / elapsed.as_secs_f64();
+    let meter = Meter::start(&[server.watched(), ("load", std::process::id())])?;
+    let report = load::run(&args.shape.plan(server.http, args.events, 0)).await?;
+    visible(server.http, args.events).await?;
+    let cost = meter.read()?;
+    let memory = Some(server.memory()?.1);
+    trials.add(1, Trial { side: ALL, units: args.events, cost, memory });
     let accepted = args.events as f64 / report.elapsed.as_secs_f64();
-    let (after, high) = measure::memory(server.pid())?;
-    let millions = args.events as f64 / 1e6;
+    println!("  accepted at {accepted:.0} events/s");
+    trials.compare(ALL, BARE, None);
 
     // At a steady rate: how long until a probe is visible.
     let events = (args.rate * args.seconds as f64) as u64;
-    let steady = tokio::spawn({
-        let plan = plan(events, args.events, Some(args.rate));
-        async move { load::run(&plan).await }
-    });
-    let mut probes = Vec::new();
-    let until = Instant::now() + Duration::from_secs(args.seconds);
-    let client = reqwest::Client::builder().tcp_nodelay(true).build()?;
-    let mut n = 0;
-    while Instant::now() < until {
-        probes.push(probe(&client, &server, n).await?);
-        n += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    probes.sort_unstable();
+    let plan = args.shape.plan(server.http, events, args.events);
+    let plan = Plan { rate: Some(args.rate), ..plan };
+    let meter = Meter::start(&[server.watched(), ("load", std::process::id())])?;
+    let steady = tokio::spawn(async move { load::run(&plan).await });
+    let time = Duration::from_secs(args.seconds);
+    let probes = probe::run(server.http, server.http, time).await?;
     let steady = steady.await??;
-    visible(&server, args.events + events).await?;
-
-    println!(
-        "pipeline: {} events of {EVENT_BYTES} B, batches of {}, {} clients; VRL step, deduplication, rows, 2 rollup windows",
-        args.events, args.batch, args.clients
-    );
-    println!("  events/s, POST to visible    {rate:>10.0}   (accepted at {accepted:.0})");
-    println!("  bare append loop, events/s   {:>10.0}   ratio {:.2}", bare.rate, rate / bare.rate);
-    println!(
-        "  server CPU s per million     {:>10.2}   (bare loop {:.2})",
-        cpu / millions,
-        bare.cpu_per_million
-    );
-    println!("  server memory, MiB           {after:>10}   (highest {high})");
-    println!("  at {:.0} events/s:", args.rate);
-    println!(
-        "    ack p50 / p99              {:>10.1?} / {:.1?}",
-        load::quantile(&steady.acknowledgements, 0.5),
-        load::quantile(&steady.acknowledgements, 0.99)
-    );
-    println!(
-        "    POST to visible p50 / p99  {:>10.1?} / {:.1?}   ({} probes)",
-        load::quantile(&probes, 0.5),
-        load::quantile(&probes, 0.99),
-        probes.len()
-    );
-    println!("  steal                        {:>9.1}%", measure::stolen(steal, measure::steal()?));
+    let cost = meter.read()?;
+    visible(server.http, args.events + events).await?;
+    println!("  at {:.0} events/s; {}", args.rate, cost.beside());
+    load::print_quantiles("ack", &steady.acknowledgements);
+    load::print_quantiles("POST to visible", &probes);
     server.stop().await
 }
 
 /// Waits until `/v1/types` counts so many events.
-async fn visible(server: &Server, events: u64) -> Result<()> {
-    let url = format!("http://{}/v1/types", server.http);
+async fn visible(http: SocketAddr, events: u64) -> Result<()> {
+    let url = format!("http://{http}/v1/types");
     let deadline = Instant::now() + Duration::from_secs(300);
     loop {
         let types: serde_json::Value =
@@ -156,30 +122,5 @@ async fn visible(server: &Server, events: u64) -> Result<()> {
         }
         ensure!(Instant::now() < deadline, "only {count} of {events} events became visible");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Posts one event with a subject of its own and asks for it until it is there.
-async fn probe(client: &reqwest::Client, server: &Server, n: u64) -> Result<Duration> {
-    let event = serde_json::json!({
-        "specversion": "1.0", "id": format!("probe-{n}"), "source": "/bench/probe",
-        "type": "bench.probe", "subject": format!("probe-{n}"),
-        "data": { "amount": 1, "items": 1, "country": "p", "note": "" },
-    });
-    let start = Instant::now();
-    let answer = client
-        .post(format!("http://{}/v1/events", server.http))
-        .header("content-type", "application/cloudevents+json")
-        .body(event.to_string())
-        .send()
-        .await?;
-    ensure!(answer.status() == 202, "{}", answer.status());
-    let url = format!("http://{}/v1/event?source=/bench/probe&id=probe-{n}", server.http);
-    loop {
-        if client.get(&url).send().await?.status() == 200 {
-            return Ok(start.elapsed());
-        }
-        ensure!(start.elapsed() < Duration::from_secs(30), "a probe never became visible");
-        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::Arc,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use ingest::Ingest;
 use penstock::node::{Bundle, Node};
 use prometheus_client::registry::Registry;
@@ -16,13 +17,18 @@ use service::{config::IngestConfig, http::HttpOptions, lifecycle};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::{
+    measure::{self, Watched},
+    process::Process,
+};
+
 const SAYS: &str = "listening on ";
 
 /// A running server process.
 pub struct Server {
-    child: Child,
+    process: Process,
     /// Where it answers.
-    pub http: String,
+    pub http: SocketAddr,
 }
 
 impl Server {
@@ -34,23 +40,25 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take().context("no stdout")?;
+        let process = Process::new(child);
         let line = BufReader::new(stdout).lines().next().context("the server ended")??;
-        let http = line.strip_prefix(SAYS).context("no address")?.to_owned();
-        Ok(Self { child, http })
+        let http = line.strip_prefix(SAYS).context("no address")?.parse()?;
+        Ok(Self { process, http })
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// Itself, to be watched.
+    pub fn watched(&self) -> Watched {
+        ("server", self.process.pid())
+    }
+
+    /// Its resident memory, and the highest so far, in MiB.
+    pub fn memory(&self) -> Result<(u64, u64)> {
+        measure::memory(self.process.pid())
     }
 
     /// SIGTERM, and waits.
-    pub async fn stop(mut self) -> Result<()> {
-        let pid = self.child.id().to_string();
-        ensure!(Command::new("kill").arg(pid).status()?.success(), "cannot signal the server");
-        let status = tokio::task::spawn_blocking(move || self.child.wait()).await??;
-        ensure!(status.success(), "the server ended with {status}");
-        Ok(())
+    pub async fn stop(self) -> Result<()> {
+        self.process.stop().await
     }
 }
 
