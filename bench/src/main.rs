@@ -1,17 +1,24 @@
-//! Measures Penstock on this machine: server and load on the same cores, the server a process of
-//! its own, and a bare loop on the same disk in the same run to compare with.
-//!
-//! ```sh
-//! cargo run --release -p bench -- ingest
-//! cargo run --release -p bench -- pipeline
-//! ```
+//! Measures Penstock on this machine: what is measured and the load share the cores, what is measured is
+//! a process of its own, and a bare loop on the same disk, broker or store in the same run says what there
+//! was to reach. The README of this folder says how to run it.
 
 mod baseline;
+mod cql;
 mod ingest_bench;
+mod kafka;
+mod kafka_ingest;
+mod latency_bench;
 mod load;
 mod measure;
 mod pipeline_bench;
+mod probe;
+mod process;
+mod processor_bench;
 mod server;
+mod services;
+mod sink_bench;
+mod template;
+mod trial;
 
 use std::path::PathBuf;
 
@@ -27,10 +34,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The door and the log: batches, acknowledged when durable.
+    /// Embedded: the door and the log, batches acknowledged when durable.
     Ingest(ingest_bench::Args),
-    /// Everything: POST, a VRL step, deduplication, rows and rollups.
+    /// Embedded: everything. POST, a VRL step, deduplication, rows and rollups.
     Pipeline(pipeline_bench::Args),
+    /// The ingest service on Kafka, beside a bare producer.
+    KafkaIngest(kafka_ingest::Args),
+    /// The processor, exactly once and at least once, beside a bare loop.
+    KafkaProcessor(processor_bench::Args),
+    /// The sink on a CQL store, beside a bare driver loop.
+    CqlSink(sink_bench::Args),
+    /// Four services, Kafka and a CQL store: POST to visible at half of the most they bear.
+    ClusterLatency(latency_bench::Args),
     /// The server process of `ingest`.
     #[command(hide = true)]
     ServeIngest {
@@ -50,6 +65,10 @@ async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Ingest(args) => ingest_bench::run(&args).await,
         Command::Pipeline(args) => pipeline_bench::run(&args).await,
+        Command::KafkaIngest(args) => kafka_ingest::run(&args).await,
+        Command::KafkaProcessor(args) => processor_bench::run(&args).await,
+        Command::CqlSink(args) => sink_bench::run(&args).await,
+        Command::ClusterLatency(args) => latency_bench::run(&args).await,
         Command::ServeIngest { dir } => server::serve_ingest(&dir).await,
         Command::ServePipeline { config } => server::serve_pipeline(&config).await,
     }
