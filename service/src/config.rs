@@ -7,14 +7,19 @@
 
 mod check;
 pub mod duration;
+mod instance;
 mod load;
 mod mistake;
 mod settings;
 mod show;
+mod urls;
 
 pub use self::{
-    load::{Loaded, load},
+    check::{check_name, check_topic},
+    instance::Instance,
+    load::{Loaded, load, load_here},
     mistake::{ConfigError, Mistake, Origin},
     settings::*,
-    show::show,
+    show::{is_secret_property, show},
+    urls::{Shared, check_log_url, check_store_url, masked_url},
 };

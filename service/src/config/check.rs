@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, MeasureConfig, ProcessorConfig, RollupConfig, duration};
+use super::{
+    Config, MeasureConfig, ProcessorConfig, RollupConfig, check_log_url, check_store_url, duration,
+};
 use crate::{http::check_listen, telemetry::check_filter};
 
 /// The topic that the sink reads, whatever the processors.
@@ -17,6 +19,25 @@ const SUNK: &str = "events.clean";
 /// The registry's topic: no processor may touch it.
 const SCHEMAS: &str = "penstock.schemas";
 const MEASURES: [&str; 4] = ["sum", "min", "max", "avg"];
+
+/// Properties of librdkafka that the guarantees stand on, and why each is not the user's.
+const RESERVED: [(&str, &str); 15] = [
+    ("bootstrap.servers", "the brokers are those of log.url"),
+    ("metadata.broker.list", "the brokers are those of log.url"),
+    ("group.id", "each service has its own group"),
+    ("group.instance.id", "set log.instance"),
+    ("transactional.id", "it is made of the processor's name and log.instance"),
+    ("enable.idempotence", "without it a retry would double events"),
+    ("acks", "a 202 means that all replicas in sync have the event"),
+    ("request.required.acks", "a 202 means that all replicas in sync have the event"),
+    ("isolation.level", "what was aborted must not be read"),
+    ("enable.auto.commit", "positions are committed with what they led to"),
+    ("enable.auto.offset.store", "positions are committed with what they led to"),
+    ("auto.offset.reset", "there is no silent reset: what is gone is reported as a gap"),
+    ("enable.partition.eof", "positions pass the markers of transactions by it"),
+    ("partitioner", "both kinds of log must put a key on the same partition"),
+    ("partition.assignment.strategy", "all members of a group must use the same"),
+];
 
 type Found = Vec<(String, String)>;
 
@@ -73,22 +94,37 @@ fn listeners(config: &Config, found: &mut Found) {
 }
 
 fn storage(config: &Config, found: &mut Found) {
-    for (setting, url, other) in
-        [("log.url", &config.log.url, "kafka://"), ("store.url", &config.store.url, "scylla://")]
+    let (log, store) = (&config.log, &config.store);
+    for (setting, checked) in
+        [("log.url", check_log_url(&log.url)), ("store.url", check_store_url(&store.url))]
     {
-        match url.split_once(':') {
-            Some(("file", "")) => {
-                found.push((setting.into(), "has no path: write file:PATH".into()));
-            }
-            Some(("file", _)) => {}
-            _ if url.starts_with(other) => {}
-            // The URL itself may hold a password, so it is not repeated.
-            _ => found.push((setting.into(), format!("is neither file:PATH nor {other}..."))),
+        if let Err(message) = checked {
+            found.push((setting.into(), message));
         }
     }
-    if config.log.url == config.store.url {
+    if log.url == store.url {
         let message = "is the same directory as log.url: each needs its own";
         found.push(("store.url".into(), message.into()));
+    }
+    if let Err(message) = log.instance() {
+        found.push(("log.instance".into(), message));
+    }
+    for name in log.properties.keys() {
+        if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
+            found.push(("log.properties".into(), format!("`{name}` cannot be set: {instead}")));
+        }
+    }
+    match (&store.user, &store.password) {
+        (Some(_), None) => found.push(("store.user".into(), "needs a `password` too".into())),
+        (None, Some(_)) => found.push(("store.password".into(), "needs a `user` too".into())),
+        _ => {}
+    }
+    if store.replication == Some(0) {
+        found.push(("store.replication".into(), "must be more than 0".into()));
+    }
+    if store.datacenter.as_deref() == Some("") {
+        let message = "is empty: name a datacenter, or leave it out";
+        found.push(("store.datacenter".into(), message.into()));
     }
 }
 
@@ -133,21 +169,15 @@ fn processors(processors: &[ProcessorConfig], found: &mut Found) {
     let mut names = BTreeSet::new();
     for (n, processor) in processors.iter().enumerate() {
         let at = |key: &str| format!("processors[{n}].{key}");
-        if !is_name(&processor.name) {
-            found.push((at("name"), not_a_name(&processor.name)));
+        if let Err(message) = check_name(&processor.name) {
+            found.push((at("name"), message));
         }
         if !names.insert(&processor.name) {
             found.push((at("name"), format!("`{}` is taken by another processor", processor.name)));
         }
         for (key, topic) in [("from", &processor.from), ("to", &processor.to)] {
-            if !is_topic(topic) {
-                let message = format!(
-                    "`{topic}` is not a topic's name: use letters, digits, `.`, `_` and `-`"
-                );
+            if let Err(message) = check_topic(topic) {
                 found.push((at(key), message));
-            }
-            if topic == SCHEMAS {
-                found.push((at(key), format!("`{SCHEMAS}` belongs to the schema registry")));
             }
         }
         if processor.from == processor.to {
@@ -194,8 +224,8 @@ fn rollups(rollups: &[RollupConfig], found: &mut Found) {
     let mut names = BTreeSet::new();
     for (n, rollup) in rollups.iter().enumerate() {
         let at = |key: &str| format!("rollups[{n}].{key}");
-        if !is_name(&rollup.name) {
-            found.push((at("name"), not_a_name(&rollup.name)));
+        if let Err(message) = check_name(&rollup.name) {
+            found.push((at("name"), message));
         }
         if rollup.name.starts_with('_') {
             found.push((at("name"), "names that begin with `_` are Penstock's own".into()));
@@ -254,20 +284,32 @@ fn columns(measures: &BTreeMap<String, MeasureConfig>) -> BTreeSet<String> {
     of_measures.chain(["start".to_owned(), "count".to_owned()]).collect()
 }
 
-/// What consumer groups, metric labels and URLs all take.
-fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+/// Refuses a name that consumer groups, metric labels and URLs would not all take.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let good = (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    match good {
+        true => Ok(()),
+        false => {
+            Err(format!("`{name}` is not a name: use 1 to 64 letters, digits, `-`, `_` and `.`"))
+        }
+    }
 }
 
-fn not_a_name(name: &str) -> String {
-    format!("`{name}` is not a name: use 1 to 64 letters, digits, `-`, `_` and `.`")
-}
-
-fn is_topic(topic: &str) -> bool {
+/// Refuses a topic that cannot be, or that no processor may touch.
+pub fn check_topic(topic: &str) -> Result<(), String> {
     // Kafka's rule; `.` and `..` would be directories.
-    (1..=249).contains(&topic.len())
+    let good = (1..=249).contains(&topic.len())
         && topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         && topic != "."
-        && topic != ".."
+        && topic != "..";
+    if !good {
+        return Err(format!(
+            "`{topic}` is not a topic's name: use letters, digits, `.`, `_` and `-`"
+        ));
+    }
+    match topic {
+        SCHEMAS => Err(format!("`{SCHEMAS}` belongs to the schema registry")),
+        _ => Ok(()),
+    }
 }

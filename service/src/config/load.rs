@@ -87,6 +87,14 @@ pub fn load(
     Ok(Loaded { config, base_dir })
 }
 
+/// As [`load`], with the environment of this process.
+pub fn load_here(path: Option<&Path>) -> Result<Loaded, ConfigError> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    load(path, std::env::vars_os().filter_map(text))
+}
+
 /// A value with the place it was given at.
 #[derive(Clone)]
 struct Given<'t> {

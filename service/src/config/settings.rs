@@ -50,9 +50,11 @@ pub struct LogConfig {
     /// The embedded log refuses appends while its file system has fewer bytes free. Default 64 MiB.
     pub min_free_bytes: u64,
     /// Names this process among the replicas of its service on Kafka, so that it resumes at once
-    /// when it starts again; no two replicas may share a name. Optional: replicas need none.
+    /// when it starts again; no two replicas may share a name. `@hostname` is the host's name.
+    /// Optional: replicas need none.
     pub instance: Option<String>,
     /// Properties passed to librdkafka, such as `"compression.type" = "lz4"`.
+    #[serde(deserialize_with = "properties")]
     pub properties: BTreeMap<String, String>,
 }
 
@@ -305,6 +307,24 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
             "`{text}` is not an IP address and port: write it like 127.0.0.1:8080 or [::1]:8080"
         ))
     })
+}
+
+/// Properties as text; numbers and booleans may be written as such.
+fn properties<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let given = BTreeMap::<String, toml::Value>::deserialize(from)?;
+    let text = |(name, value): (String, toml::Value)| match value {
+        toml::Value::String(text) => Ok((name, text)),
+        toml::Value::Integer(number) => Ok((name, number.to_string())),
+        toml::Value::Float(number) => Ok((name, number.to_string())),
+        toml::Value::Boolean(yes) => Ok((name, yes.to_string())),
+        // The value may be a secret, so it is not repeated.
+        other => Err(D::Error::custom(format!(
+            "`{name}` is {}: a property is text, a number, true or false; put its name in quotes \
+             when it has dots",
+            other.type_str()
+        ))),
+    };
+    given.into_iter().map(text).collect()
 }
 
 fn events_clean() -> String {

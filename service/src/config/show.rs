@@ -2,12 +2,20 @@
 
 use toml::Value;
 
-use super::Config;
+use super::{Config, masked_url};
 
 const MASK: &str = "***";
 
 /// Settings whose value is a secret wherever they stand.
 const SECRET: [&str; 6] = ["hash", "key", "password", "secret", "token", "salt"];
+/// Words in the names of librdkafka's properties whose values are secrets.
+const SECRET_WORDS: [&str; 5] = ["password", "secret", "key", "token", "jaas"];
+
+/// Whether a property passed to librdkafka holds a secret, by its name.
+pub fn is_secret_property(name: &str) -> bool {
+    let name = name.to_lowercase();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+}
 
 /// The configuration as TOML, secrets masked.
 pub fn show(config: &Config) -> String {
@@ -17,12 +25,18 @@ pub fn show(config: &Config) -> String {
         Err(error) => return format!("# cannot be shown: {error}\n"),
     };
     mask(&mut value);
+    if let Some(Value::Table(properties)) =
+        value.get_mut("log").and_then(|log| log.get_mut("properties"))
+    {
+        let secrets = properties.iter_mut().filter(|(name, _)| is_secret_property(name));
+        secrets.for_each(|(_, value)| *value = MASK.into());
+    }
     toml::to_string(&value).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
 }
 
 fn mask(value: &mut Value) {
     match value {
-        Value::String(text) => *text = mask_url(text),
+        Value::String(text) => *text = masked_url(text),
         Value::Array(items) => items.iter_mut().for_each(mask),
         Value::Table(table) => {
             for (name, value) in table.iter_mut() {
@@ -34,18 +48,6 @@ fn mask(value: &mut Value) {
         }
         _ => {}
     }
-}
-
-/// `scheme://user:password@host` without the password.
-fn mask_url(text: &str) -> String {
-    let masked = || {
-        let (scheme, rest) = text.split_once("://")?;
-        let authority_end = rest.find('/').unwrap_or(rest.len());
-        let (user, host) = rest[..authority_end].rsplit_once('@')?;
-        let (user, _) = user.split_once(':')?;
-        Some(format!("{scheme}://{user}:{MASK}@{host}{}", &rest[authority_end..]))
-    };
-    masked().unwrap_or_else(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -70,8 +72,14 @@ mod tests {
         )
         .unwrap();
         config.log.url = "kafka://me:s3cret@host:9092/x".into();
+        config.store.password = Some("s3cret".into());
+        for name in ["sasl.password", "ssl.key.pem", "sasl.oauthbearer.client.secret", "a.TOKEN"] {
+            config.log.properties.insert(name.into(), "s3cret".into());
+        }
+        config.log.properties.insert("linger.ms".into(), "7".into());
         let shown = show(&config);
         assert!(!shown.contains("s3cret"), "{shown}");
-        assert!(shown.contains("kafka://me:***@host:9092/x"), "{shown}");
+        assert!(shown.contains("kafka://***@host:9092/x"), "{shown}");
+        assert!(shown.contains("\"linger.ms\" = \"7\""), "{shown}");
     }
 }
