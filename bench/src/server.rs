@@ -102,5 +102,5 @@ pub async fn serve_pipeline(config: &Path) -> Result<()> {
     lifecycle::on_signal(shutdown.clone());
     let node = Node::start(penstock::run::load(Some(config))?, Bundle::default()).await?;
     println!("{SAYS}{}", node.http_addr);
-    penstock::run::until(node, shutdown).await
+    node.until(shutdown).await
 }

@@ -12,6 +12,7 @@
 //! ```
 //!
 //! The modules in the middle are pure functions; input and output happen in `handler` and `body`.
+//! [`run`] is the whole service as a process of its own, `penstock-ingest`.
 //!
 //! # What must stay true
 //!
@@ -33,6 +34,7 @@ mod handler;
 mod metrics;
 mod parse;
 mod refusal;
+mod server;
 
 use std::sync::Arc;
 
@@ -42,6 +44,7 @@ use schemas::Codec;
 use service::config::IngestConfig;
 
 pub use metrics::Metrics;
+pub use server::{Server, door_of, run};
 
 /// What the door needs.
 pub struct Ingest {

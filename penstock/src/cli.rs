@@ -7,7 +7,11 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
-use service::{config::TelemetryConfig, telemetry};
+use service::{
+    cli::{self, ConfigFile},
+    config::{TelemetryConfig, check_log_url, check_store_url},
+    telemetry,
+};
 
 use crate::{
     demo::{self, DemoOptions},
@@ -50,7 +54,8 @@ enum Command {
 Examples:
   penstock demo
   penstock demo --once                      exit 0 only if every number is right
-  penstock demo --data ./flights --listen 127.0.0.1:9000")]
+  penstock demo --data ./flights --listen 127.0.0.1:9000
+  penstock demo --log kafka://localhost:9092 --store scylla://localhost:9042/demo")]
 struct DemoArgs {
     /// End when the table is printed, with exit code 1 if any number differs
     #[arg(long)]
@@ -61,6 +66,24 @@ struct DemoArgs {
     /// Where to serve; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Use this log instead of an embedded one, such as kafka://localhost:9092
+    ///
+    /// Its topics are made if they are not there: events.raw, events.clean, events.dlq and
+    /// penstock.schemas. A demo that comes again finds the events of the former one, and counts
+    /// each once.
+    #[arg(long, value_name = "URL", value_parser = log_url)]
+    log: Option<String>,
+    /// Use this store instead of an embedded one, such as scylla://localhost:9042/demo
+    #[arg(long, value_name = "URL", value_parser = store_url)]
+    store: Option<String>,
+}
+
+fn log_url(text: &str) -> Result<String, String> {
+    check_log_url(text).map(|()| text.to_owned())
+}
+
+fn store_url(text: &str) -> Result<String, String> {
+    check_store_url(text).map(|()| text.to_owned())
 }
 
 /// Run everything in one process
@@ -95,13 +118,6 @@ enum ConfigCommand {
     Check(ConfigFile),
     /// Print the effective configuration, secrets masked
     Show(ConfigFile),
-}
-
-#[derive(Debug, Args)]
-struct ConfigFile {
-    /// The configuration; relative paths in it are relative to it
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 /// Post NDJSON files of structured CloudEvents, one event per line
@@ -144,42 +160,21 @@ fn server(text: &str) -> Result<Url, String> {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print(); // there is no other place to say it
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
-    };
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| {
-            let outcome = runtime.block_on(dispatch(cli.command));
-            // A thread that still waits for standard input must not keep the process.
-            runtime.shutdown_background();
-            outcome
-        });
-    match outcome {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+    match cli::parse::<Cli>() {
+        Ok(cli) => cli::block_on(dispatch(cli.command)),
+        Err(code) => code,
     }
 }
 
-async fn dispatch(command: Command) -> Result<ExitCode> {
+async fn dispatch(command: Command) -> Result<()> {
     match command {
-        Command::Demo(DemoArgs { once, data, listen }) => {
-            demo::demo(DemoOptions { once, data, listen }).await?;
+        Command::Demo(DemoArgs { once, data, listen, log, store }) => {
+            demo::demo(DemoOptions { once, data, listen, log, store }).await
         }
-        Command::Run(args) => run::run(args.config.config.as_deref()).await?,
+        Command::Run(args) => run::run(args.config.config.as_deref()).await,
         Command::Config(args) => match args.command {
-            ConfigCommand::Check(file) => run::check(file.config.as_deref())?,
-            ConfigCommand::Show(file) => run::show(file.config.as_deref())?,
+            ConfigCommand::Check(file) => run::check(file.config.as_deref()),
+            ConfigCommand::Show(file) => run::show(file.config.as_deref()),
         },
         Command::Post(args) => {
             telemetry::init(&TelemetryConfig { filter: Some("warn".into()), ..Default::default() });
@@ -190,8 +185,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
                 concurrency: args.concurrency as usize,
                 give_up: args.give_up,
             })
-            .await?;
+            .await
         }
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -24,7 +24,7 @@ use service::{
     },
     http, lifecycle, telemetry,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -35,7 +35,7 @@ use self::{
 use crate::{
     node::{Bundle, Node},
     post::{Poster, Progress, post_all},
-    run, say,
+    say,
 };
 
 const BATCH: usize = 500;
@@ -43,6 +43,8 @@ const CONCURRENCY: usize = 4;
 /// How long the pipeline may stand still before what it answers is taken as final. How long it
 /// works is the machine's business.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a log or store elsewhere may take to answer: nobody watches a demo for longer.
+const START_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
 /// What a demo is told.
@@ -54,6 +56,10 @@ pub struct DemoOptions {
     pub data: Option<PathBuf>,
     /// Where to serve.
     pub listen: SocketAddr,
+    /// Another log than the embedded one.
+    pub log: Option<String>,
+    /// Another store than the embedded one.
+    pub store: Option<String>,
 }
 
 /// Runs the demo; an error when anything differs from what the file says.
@@ -74,8 +80,11 @@ pub async fn demo(options: DemoOptions) -> Result<()> {
         }
     };
     let schema = (DEPARTED.to_owned(), schemas::bundled::FLIGHT_DEPARTED.to_owned());
+    let start = Node::start(configuration(&dir, &options), Bundle { schemas: vec![schema] });
     let mut node = tokio::select! {
-        node = Node::start(configuration(&dir, options.listen), Bundle { schemas: vec![schema] }) => node?,
+        started = timeout(START_WITHIN, start) => started.map_err(|_| anyhow!(
+            "the log or the store could not be reached within {START_WITHIN:?}: see the warnings above"
+        ))??,
         () = shutdown.cancelled() => bail!("interrupted"),
     };
     let outcome = tokio::select! {
@@ -88,7 +97,7 @@ pub async fn demo(options: DemoOptions) -> Result<()> {
         return outcome.and(stopped);
     }
     invite(node.http_addr, node.admin_addr);
-    run::until(node, shutdown).await
+    node.until(shutdown).await
 }
 
 /// Posts, waits, reads back and compares.
@@ -144,8 +153,10 @@ async fn post(http: SocketAddr, rows: u64) -> Result<u64> {
 }
 
 /// What a user could have written into a `penstock.toml`.
-fn configuration(dir: &Path, listen: SocketAddr) -> Loaded {
-    let file = |name: &str| format!("file:{}", dir.join(name).display());
+fn configuration(dir: &Path, options: &DemoOptions) -> Loaded {
+    let url = |given: &Option<String>, name: &str| {
+        given.clone().unwrap_or_else(|| format!("file:{}", dir.join(name).display()))
+    };
     let source = toml::Table::from_iter([("source".to_owned(), flights::PROGRAM.into())]);
     let processor = ProcessorConfig {
         name: "flights".into(),
@@ -166,9 +177,9 @@ fn configuration(dir: &Path, listen: SocketAddr) -> Loaded {
         measures: BTreeMap::from([("delay".to_owned(), delay)]),
     };
     let config = Config {
-        log: LogConfig { url: file("log"), ..LogConfig::default() },
-        store: StoreConfig { url: file("store"), ..StoreConfig::default() },
-        http: HttpConfig { listen, ..HttpConfig::default() },
+        log: LogConfig { url: url(&options.log, "log"), ..LogConfig::default() },
+        store: StoreConfig { url: url(&options.store, "store"), ..StoreConfig::default() },
+        http: HttpConfig { listen: options.listen, ..HttpConfig::default() },
         admin: AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)) },
         processors: vec![processor],
         rollups: vec![rollup],

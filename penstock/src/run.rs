@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use service::{
-    config::{self, Loaded},
+    config::{self, Loaded, masked_url},
     lifecycle, telemetry,
 };
 use tokio_util::sync::CancellationToken;
@@ -16,10 +16,7 @@ use crate::{
 
 /// The configuration of a file, or the defaults, overridden by this process's environment.
 pub fn load(path: Option<&Path>) -> Result<Loaded> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    Ok(config::load(path, std::env::vars_os().filter_map(text))?)
+    Ok(config::load_here(path)?)
 }
 
 /// Runs a node until SIGTERM or SIGINT, or until a part of it fails.
@@ -28,7 +25,7 @@ pub async fn run(path: Option<&Path>) -> Result<()> {
     telemetry::init(&loaded.config.telemetry);
     let shutdown = CancellationToken::new();
     lifecycle::on_signal(shutdown.clone());
-    let (log, store) = (loaded.config.log.url.clone(), loaded.config.store.url.clone());
+    let (log, store) = (masked_url(&loaded.config.log.url), masked_url(&loaded.config.store.url));
     let node = tokio::select! {
         biased;
         node = Node::start(loaded, Bundle::default()) => node?,
@@ -39,23 +36,7 @@ pub async fn run(path: Option<&Path>) -> Result<()> {
     say!("  for operators       http://{}  (/livez /readyz /metrics)", node.admin_addr);
     say!("  log                 {log}");
     say!("  store               {store}");
-    until(node, shutdown).await
-}
-
-/// Keeps a node running until it is told to stop or fails, and stops it.
-pub async fn until(mut node: Node, shutdown: CancellationToken) -> Result<()> {
-    let failure = tokio::select! {
-        () = shutdown.cancelled() => None,
-        error = node.failed() => Some(error),
-    };
-    if let Some(error) = &failure {
-        tracing::error!("{error:#}; stopping");
-    }
-    let stopped = node.stop().await;
-    match failure {
-        Some(error) => Err(error),
-        None => stopped,
-    }
+    node.until(shutdown).await
 }
 
 /// Explains every mistake, or says what the configuration amounts to.
@@ -65,8 +46,8 @@ pub fn check(path: Option<&Path>) -> Result<()> {
     let origin = path.map_or("the defaults".to_owned(), |path| path.display().to_string());
     say!("{origin}: no mistakes");
     say!("  listens on  {}", loaded.config.http.listen);
-    say!("  log         {}", loaded.config.log.url);
-    say!("  store       {}", loaded.config.store.url);
+    say!("  log         {}", masked_url(&loaded.config.log.url));
+    say!("  store       {}", masked_url(&loaded.config.store.url));
     for (processor, _) in &plan.processors {
         let steps = processor.steps.len();
         say!(

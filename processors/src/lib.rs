@@ -22,6 +22,8 @@
 //!   `steps/` and a line in `steps.rs`. `remap` runs a program in the Vector Remap Language.
 //! * [`Chain`] is the steps of one processor in order.
 //! * [`Runner`] does all reading, writing, waiting and counting.
+//! * [`run`] is processors as a process of their own, chosen by [`only`] for `penstock-processor` and by
+//!   [`single`] for `penstock-remap`.
 //!
 //! # What must stay true
 //!
@@ -36,8 +38,10 @@
 //!   only short reasons become metric labels, and of those only so many.
 
 mod chain;
+mod choose;
 mod metrics;
 mod runner;
+mod server;
 mod step;
 mod steps;
 #[cfg(test)]
@@ -46,8 +50,10 @@ mod testing;
 use service::config::{DeliveryMode, ProcessorConfig};
 
 pub use chain::{Chain, Decision, Outcome, StepError, Tally};
+pub use choose::{Single, only, single};
 pub use metrics::Metrics;
 pub use runner::Runner;
+pub use server::{Planned, Server, plan, run, spawn, topics_of};
 pub use step::{Context, Events, Reason, Step, Verdict};
 
 /// The processors to run: those of the configuration, or, when it names none, `clean`, which

@@ -22,7 +22,7 @@ use std::{
 use eventlog::{Batch, Delivery, Lease, Log, LogError, Position, Revocation, TransactError};
 use futures_util::FutureExt;
 use schemas::{Codec, RegistryError};
-use service::{config::ProcessorConfig, health::Part as Health};
+use service::{backoff::Backoff, config::ProcessorConfig, health::Part as Health};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,11 +30,9 @@ use crate::{
     metrics::{Outcome, ProcessorMetrics},
 };
 
-mod backoff;
 mod feed;
 mod work;
 
-use backoff::Backoff;
 use feed::Feed;
 use work::{Part, Progress, Work, Workshop};
 
@@ -138,7 +136,7 @@ impl Run {
         self.health.failing(reason);
         self.metrics.retried();
         tokio::select! {
-            () = tokio::time::sleep(backoff.next()) => true,
+            () = tokio::time::sleep(backoff.next_wait()) => true,
             () = self.shutdown.cancelled() => false,
         }
     }
@@ -347,7 +345,7 @@ impl Run {
             Err(TransactError::Aborted(reason)) => {
                 self.metrics.aborted();
                 tracing::warn!(processor = %self.shop.processor, reason, "transaction aborted");
-                backoff.next();
+                backoff.next_wait();
                 Ok(true)
             }
             Err(TransactError::Log(error)) => Err(error),

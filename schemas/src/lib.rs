@@ -9,6 +9,7 @@
 //! 3. [`Codec::decode`] takes such a record back; [`identity_of`] reads only who it is.
 //! 4. [`Fields`] and [`Extractor`] look into an event by [`Path`].
 //! 5. [`dead_letter`] wraps what nobody could take.
+//! 6. A service gets all of this, with the log, from [`Backbone::open`].
 //!
 //! Schemas live in the [`Registry`], a fold over one topic of the log.
 //!
@@ -16,6 +17,7 @@
 //! this crate that can reach a log or an answer holds a value of an event.
 
 mod avro;
+pub mod backbone;
 mod binding;
 pub mod bundled;
 mod calendar;
@@ -31,6 +33,7 @@ mod structured;
 mod test_log;
 mod time;
 
+pub use backbone::Backbone;
 pub use binding::{NAMESPACE_HEADER, TIME_FILLED_HEADER, identity_of};
 pub use codec::{Codec, DecodeError, Unknown};
 pub use dead_letter::dead_letter;
@@ -40,6 +43,9 @@ pub use fields::{Extractor, Fields, Path, Scalar};
 pub use registry::{RegisterError, Registered, Registry, RegistryError};
 pub use structured::{Defaults, Filled, event_from_json, event_to_json};
 pub use time::TimeError;
+
+/// The tenant of everything, until there are API keys.
+pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// The topics that every deployment has.
 pub mod topics {

@@ -49,6 +49,11 @@ impl Health {
 }
 
 impl Part {
+    /// Its name in `/readyz`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The part can serve.
     pub fn ready(&self) {
         self.health.update(&self.name, |s| s.failing = None);

@@ -10,6 +10,7 @@ mod host;
 mod manners;
 mod metrics;
 pub mod request_id;
+mod routes;
 
 use std::{
     io,
@@ -21,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
 use futures_util::FutureExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -33,7 +33,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::manners::Manners;
-pub use self::{host::check_listen, metrics::Metrics};
+pub use self::{host::check_listen, metrics::Metrics, routes::Routes};
 
 /// How a listener behaves.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl Default for HttpOptions {
 /// answers under way up to `options.drain`.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    routes: impl Into<Routes>,
     options: HttpOptions,
     shutdown: CancellationToken,
 ) {
@@ -83,7 +83,7 @@ pub async fn serve(
         shedding: JoinSet::new(),
         limit: options.max_connections.min(open_file_limit() / 2).max(1),
         manners: Manners {
-            router: manners::with_fallbacks(router),
+            routes: routes.into(),
             check_host: options.check_host,
             metrics: options.metrics.clone(),
             closing: closing.clone(),

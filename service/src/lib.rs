@@ -1,15 +1,21 @@
 //! What every Penstock binary shares: configuration, telemetry, health, HTTP manners, lifecycle.
 //!
-//! A service's life in this order: [`config`] is loaded and checked whole, [`telemetry`] starts,
-//! the service binds its listeners through [`http`] and [`admin`], says of each part in
-//! [`health`] how it is, and [`lifecycle`] tells it when to stop. Nothing here knows events,
-//! topics or tables.
+//! A service's life in this order: [`cli`] reads the arguments, [`config`] is loaded and checked
+//! whole, [`telemetry`] starts, the service binds its listeners through [`http`] and [`admin`],
+//! opens what it needs with [`patience`], runs its parts in the stages of an [`app`], says of
+//! each part in [`health`] how it is, and [`lifecycle`] tells it when to stop. Nothing here knows
+//! events, topics or tables.
 
 pub mod admin;
+pub mod app;
+pub mod backoff;
+pub mod cli;
 pub mod config;
 pub mod health;
 pub mod http;
 pub mod lifecycle;
+pub mod patience;
 pub mod problem;
 pub mod process;
+pub mod stage;
 pub mod telemetry;

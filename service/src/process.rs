@@ -5,12 +5,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    metrics::{counter::ConstCounter, gauge::ConstGauge, info::Info},
     registry::Registry,
 };
 
 /// Linux counts CPU time in this unit on every architecture, whatever its clock.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A registry with what every process tells: `process_*`, and `penstock_build_info` with the name of
+/// the binary and its version.
+pub fn meters(binary: &'static str) -> Registry {
+    let mut registry = Registry::default();
+    let build = Info::new([("binary", binary), ("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("penstock_build", "What runs here", build);
+    register(&mut registry);
+    registry
+}
 
 /// Adds `process_*` to a registry. Where there is no `/proc`, nothing is reported.
 pub fn register(registry: &mut Registry) {
@@ -71,6 +81,18 @@ fn cpu_seconds() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_process_tells_which_binary_it_is() {
+        let mut text = String::new();
+        let meters = meters("penstock-test");
+        prometheus_client::encoding::text::encode(&mut text, &meters).unwrap();
+        let line = text.lines().find(|line| line.starts_with("penstock_build_info{")).unwrap();
+        assert!(
+            line.contains("binary=\"penstock-test\"") && line.contains("version=\"0."),
+            "{line}"
+        );
+    }
 
     #[test]
     fn the_process_tells_its_memory_time_and_files() {

@@ -1,4 +1,7 @@
 //! Parts that start and stop together.
+//!
+//! A part that ends although nobody told it to is a failure of the whole process: see
+//! [`crate::app`].
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -11,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Tasks under one token.
-pub(super) struct Stage {
+pub struct Stage {
     /// Tells them to finish.
     pub token: CancellationToken,
     tasks: JoinSet<Result<()>>,
@@ -20,6 +23,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    /// No parts yet; `deadline` is named when a stop takes longer.
     pub fn new(deadline: Duration) -> Self {
         Self { token: CancellationToken::new(), tasks: JoinSet::new(), deadline }
     }

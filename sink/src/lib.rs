@@ -12,7 +12,8 @@
 //! 4. `backfold` folds again what a rollup has not seen, and `retry` waits for a store that does
 //!    not answer.
 //!
-//! [`store`] is the seam to the database; [`query`] reads from it and nothing else.
+//! [`store`] is the seam to the database; [`query`] reads from it and nothing else. Each is a process of
+//! its own by [`run`] (`penstock-sink`) and [`query::run`] (`penstock-query`).
 
 mod assignment;
 mod backfold;
@@ -30,6 +31,7 @@ mod partition;
 pub mod query;
 mod retry;
 mod run;
+mod server;
 pub mod store;
 #[cfg(test)]
 mod testing;
@@ -39,3 +41,4 @@ pub use definitions::{TYPES, definitions};
 pub use error::SinkError;
 pub use metrics::{Metrics, Outcome, OutcomeLabels, PartitionLabels};
 pub use run::Sink;
+pub use server::{Server, attend_store, group_name, open_store, run, spawn};

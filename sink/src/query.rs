@@ -18,6 +18,7 @@ mod page;
 mod params;
 mod rollups;
 mod scan;
+mod server;
 mod serving;
 mod time;
 mod window;
@@ -34,6 +35,7 @@ use axum::{
 use failure::Failure;
 pub use metrics::Metrics;
 use params::Params;
+pub use server::{Server, routes_of, run};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::store::Store;

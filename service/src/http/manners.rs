@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, extract::Request, response::IntoResponse, response::Response};
+use axum::{extract::Request, response::IntoResponse, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderValue, StatusCode, header};
@@ -21,7 +21,7 @@ use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-use super::{Metrics, host, request_id};
+use super::{Metrics, Routes, host, request_id, routes};
 use crate::problem::Problem;
 
 /// What is read of a body that nobody wants.
@@ -31,7 +31,7 @@ const DISCARD_TIME: Duration = Duration::from_secs(2);
 /// The service behind every connection of a listener.
 #[derive(Clone)]
 pub(super) struct Manners {
-    pub router: Router,
+    pub routes: Routes,
     pub check_host: bool,
     pub metrics: Metrics,
     /// Once set, every answer asks its client to close the connection.
@@ -54,7 +54,7 @@ impl Manners {
         let started = Instant::now();
         let id = request_id::of(request.headers());
         let header = HeaderValue::from_str(&id);
-        let handled = request_id::scope(id, handle(self.router, self.check_host, request));
+        let handled = request_id::scope(id, handle(self.routes, self.check_host, request));
         let mut response = handled.await;
         if let Ok(id) = header {
             response.headers_mut().insert(request_id::HEADER, id);
@@ -67,11 +67,15 @@ impl Manners {
     }
 }
 
-async fn handle(router: Router, check_host: bool, request: Request<Incoming>) -> Response {
+async fn handle(routes: Routes, check_host: bool, request: Request<Incoming>) -> Response {
     if check_host && let Err(problem) = host::check_host(request.uri(), request.headers()) {
         discard(request.into_body()).await;
         return problem.into_response();
     }
+    let Some(router) = routes.router() else {
+        discard(request.into_body()).await;
+        return routes::starting();
+    };
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // A handler that panics leaves nothing half-changed behind: what requests share is guarded by
     // the components themselves, and a poisoned lock is their matter.
@@ -92,14 +96,9 @@ async fn handle(router: Router, check_host: bool, request: Request<Incoming>) ->
     }
 }
 
-/// Answers for paths and methods that no route has.
-pub(super) fn with_fallbacks(router: Router) -> Router {
-    router.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
-}
-
 /// Reads a body that nobody wants, a share of it: closing a connection with unread bytes resets
 /// it, and the client would not see the answer.
-async fn discard<B>(body: B)
+pub(super) async fn discard<B>(body: B)
 where
     B: Body<Data = Bytes>,
 {
@@ -115,24 +114,4 @@ where
         }
     };
     let _ = timeout(DISCARD_TIME, read).await; // what is left costs that client its answer
-}
-
-async fn not_found(request: Request) -> Problem {
-    discard(request.into_body()).await;
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "not_found",
-        "Not found",
-        "there is nothing at this path: see / for what is here",
-    )
-}
-
-async fn method_not_allowed(request: Request) -> Problem {
-    discard(request.into_body()).await;
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        "Method not allowed",
-        "this path does not take this method: the Allow header names those it takes",
-    )
 }

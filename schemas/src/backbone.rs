@@ -1,0 +1,242 @@
+//! The log as every service finds it: opened, its topics made and checked, the registry read.
+//!
+//! It is what the services have in common, and nothing of what they do. The invariant: a service
+//! starts in any order with its log. While that cannot be reached, opening waits and says so in
+//! `/readyz`; what waiting cannot mend (a topic with other partitions, a schema that does not
+//! fit) is an error at once.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use eventlog::{Log, LogError, Retention, TopicSpec};
+use service::{
+    app::{App, StageId, never_fails},
+    config::{Config, Instance, LogConfig, TopicsConfig, UnknownType},
+    health::Part,
+    patience::until_open,
+};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Codec, DEFAULT_NAMESPACE, RegisterError, Registry, RegistryError, Unknown};
+
+/// How often the log is asked how it is.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A schema to register at start: event type and Avro text.
+pub type Contract = (String, String);
+
+/// The log and what its records mean; clones share both.
+#[derive(Clone)]
+pub struct Backbone {
+    /// The log.
+    pub log: Log,
+    /// Between events and records.
+    pub codec: Codec,
+}
+
+impl Backbone {
+    /// Opens the log that the configuration names, with these topics, and registers these schemas.
+    /// Waits for as long as the log cannot be reached; cancel it to stop.
+    pub async fn open(
+        config: &Config,
+        instance: &Instance,
+        topics: &[&str],
+        contracts: &[Contract],
+        metrics: eventlog::Metrics,
+        part: &Part,
+    ) -> Result<Self> {
+        let options = options(&config.log, instance, metrics);
+        let again = |error: &LogError| matches!(error, LogError::Retry(_));
+        // The log says itself what cannot be opened, where, and what to do.
+        let log =
+            until_open(part, again, || eventlog::open(&config.log.url, options.clone())).await?;
+        let specs = specs(&config.topics, topics);
+        until_open(part, again, || log.ensure_topics(&specs))
+            .await
+            .context("cannot make the topics")?;
+        let again = |error: &RegistryError| matches!(error, RegistryError::Retry(_));
+        let registry = until_open(part, again, || Registry::open(log.clone()))
+            .await
+            .context("cannot open the schema registry")?;
+        for (kind, text) in contracts {
+            let again =
+                |error: &RegisterError| matches!(error, RegisterError::Registry(e) if again(e));
+            until_open(part, again, || registry.register(DEFAULT_NAMESPACE, kind, text))
+                .await
+                .with_context(|| format!("cannot register the schema of `{kind}`"))?;
+        }
+        let unknown = match config.schemas.unknown {
+            UnknownType::Accept => Unknown::Accept,
+            UnknownType::Reject => Unknown::Reject,
+        };
+        Ok(Self { log, codec: Codec::new(registry, unknown) })
+    }
+
+    /// Keeps the registry up to date and readiness informed of the log, in a stage that stops after
+    /// those who use them.
+    pub fn attend(&self, app: &mut App, stage: StageId, part: Part) {
+        app.hold(self.log.clone());
+        let registry = self.codec.registry().clone();
+        app.spawn(stage, "schema registry", |token| {
+            never_fails(async move { registry.follow(token).await })
+        });
+        let log = self.log.clone();
+        app.spawn(stage, "log", |token| watch(log, part, token));
+    }
+}
+
+/// The schemas that the configuration wants registered, or every mistake in them.
+pub fn contracts(config: &Config) -> Result<Vec<Contract>, Vec<String>> {
+    let mut contracts = Vec::new();
+    let mut mistakes = Vec::new();
+    for (kind, path) in &config.schemas.register {
+        match std::fs::read_to_string(path) {
+            Err(error) => mistakes.push(format!(
+                "schemas.register: cannot read the schema of `{kind}`, {}: {error}",
+                path.display()
+            )),
+            Ok(text) => match crate::avro::Avro::parse(&text) {
+                Ok(_) => contracts.push((kind.clone(), text)),
+                Err(detail) => mistakes.push(format!(
+                    "schemas.register: {} is not a usable Avro schema for `{kind}`: {detail}",
+                    path.display()
+                )),
+            },
+        }
+    }
+    if mistakes.is_empty() { Ok(contracts) } else { Err(mistakes) }
+}
+
+fn options(
+    config: &LogConfig,
+    instance: &Instance,
+    metrics: eventlog::Metrics,
+) -> eventlog::Options {
+    eventlog::Options {
+        min_free_bytes: config.min_free_bytes,
+        // A name made up for this run is no place in a group that anybody would come back to.
+        instance: instance.lasting.then(|| instance.name.clone()),
+        properties: config.properties.clone(),
+        metrics,
+        ..eventlog::Options::default()
+    }
+}
+
+/// Topics that events travel through, each once.
+fn specs(config: &TopicsConfig, names: &[&str]) -> Vec<TopicSpec> {
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    names.dedup();
+    let spec = |name: &str| TopicSpec {
+        name: name.into(),
+        partitions: config.partitions,
+        replication: config.replication,
+        retention: Retention::Delete { age: Some(config.retention), bytes: config.retention_bytes },
+    };
+    names.into_iter().map(spec).collect()
+}
+
+/// Tells readiness how the log is. A log that must be opened again ends the process, so that
+/// whoever runs it starts it again.
+async fn watch(log: Log, part: Part, shutdown: CancellationToken) -> Result<()> {
+    let work = async {
+        loop {
+            match log.status() {
+                Ok(()) => part.ready(),
+                Err(LogError::Retry(why)) => part.failing(why),
+                Err(error) => return Err(error),
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        failed = work => Ok(failed?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use service::{config::SchemasConfig, health::Health};
+
+    use super::*;
+
+    fn config(dir: &Path) -> Config {
+        let log = LogConfig {
+            url: format!("file:{}", dir.display()),
+            min_free_bytes: 0,
+            ..LogConfig::default()
+        };
+        Config { log, ..Config::default() }
+    }
+
+    fn registering(text: &str, dir: &Path) -> Config {
+        let path = dir.join("greeting.avsc");
+        std::fs::write(&path, text).unwrap();
+        let register = [("greeting".to_owned(), path)].into();
+        Config { schemas: SchemasConfig { register, ..Default::default() }, ..Config::default() }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_service_finds_its_topics_and_its_schemas() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let instance = config.log.instance().unwrap();
+        let part = Health::default().part("log");
+        let contract = (crate::bundled::FLIGHT_DEPARTED_TYPE, crate::bundled::FLIGHT_DEPARTED);
+        let contract = (contract.0.to_owned(), contract.1.to_owned());
+        let open = Backbone::open(
+            &config,
+            &instance,
+            &["a", "b", "a"],
+            std::slice::from_ref(&contract),
+            eventlog::Metrics::default(),
+            &part,
+        );
+        let backbone = open.await.unwrap();
+        let registered = backbone.codec.registry().latest(DEFAULT_NAMESPACE, &contract.0).unwrap();
+        assert_eq!((registered.version, &*registered.text), (1, &*contract.1));
+        for topic in ["a", "b"] {
+            assert_eq!(backbone.log.topic(topic).await.unwrap().partitions, 4);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn topics_that_are_not_as_configured_are_an_error_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        let instance = config.log.instance().unwrap();
+        let part = Health::default().part("log");
+        for (partitions, good) in [(4, true), (5, false)] {
+            config.topics.partitions = partitions;
+            let metrics = eventlog::Metrics::default();
+            let open = Backbone::open(&config, &instance, &["a"], &[], metrics, &part).await;
+            match open {
+                Ok(_) => assert!(good),
+                Err(error) => assert!(!good && format!("{error:#}").contains("topic a"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_lasts_is_a_place_in_the_groups_and_one_made_up_is_not() {
+        let config = LogConfig::default();
+        for lasting in [true, false] {
+            let instance = Instance { name: "me".into(), lasting };
+            let options = options(&config, &instance, eventlog::Metrics::default());
+            assert_eq!(options.instance.is_some(), lasting);
+        }
+    }
+
+    #[test]
+    fn a_schema_that_is_none_is_found_before_anything_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = contracts(&registering("{\"type\":\"recrod\"}", dir.path())).unwrap_err();
+        assert!(found[0].contains("greeting.avsc is not a usable Avro schema"), "{found:?}");
+        let good = registering(crate::bundled::FLIGHT_DEPARTED, dir.path());
+        assert_eq!(contracts(&good).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,88 @@
+//! The outside of every binary: arguments in, an exit code out.
+//!
+//! Exit codes: 0 success, 1 failure, 2 wrong usage. What failed is one message on stderr.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{self, ConfigError, Loaded},
+    lifecycle, telemetry,
+};
+
+/// `--config FILE`, as every binary takes it.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration; relative paths in it are relative to it. `PENSTOCK__SECTION__KEY` in the
+    /// environment overrides a setting
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Loads and checks it, with this process's environment over it.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        config::load_here(self.config.as_deref())
+    }
+}
+
+/// Wrong usage that only shows once the configuration is known: exit code 2.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// The `main` of a service: parses, loads the configuration, starts logging, listens for
+/// signals, and runs it.
+pub fn service<A, F>(
+    config: impl FnOnce(&A) -> &ConfigFile,
+    run: impl FnOnce(A, Loaded, CancellationToken) -> F,
+) -> ExitCode
+where
+    A: Parser,
+    F: Future<Output = Result<()>>,
+{
+    let args = match parse::<A>() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    block_on(async {
+        let loaded = config(&args).load()?;
+        telemetry::init(&loaded.config.telemetry);
+        let shutdown = CancellationToken::new();
+        lifecycle::on_signal(shutdown.clone());
+        run(args, loaded, shutdown).await
+    })
+}
+
+/// The arguments, or the exit code when there is nothing to run.
+pub fn parse<A: Parser>() -> Result<A, ExitCode> {
+    A::try_parse().map_err(|error| {
+        let _ = error.print(); // there is no other place to say it
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
+}
+
+/// Runs a command to its end.
+pub fn block_on(command: impl Future<Output = Result<()>>) -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(command);
+            // A thread that still waits for standard input or a server must not keep the process.
+            runtime.shutdown_background();
+            outcome
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
