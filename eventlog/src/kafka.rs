@@ -1,97 +1,250 @@
 //! The log on Apache Kafka, through librdkafka.
 //!
 //! * `brokers`: the URL; `client`: the one place that makes clients, with what a user may set and
-//!   what we insist on; `observe`: what clients tell by callbacks: logs, errors, statistics.
+//!   what we insist on; `observe`: what clients tell by callbacks; `metrics`: their statistics.
 //! * `record`: to and from Kafka's messages; `errors`: what an error means to the caller.
-//! * `topics`: make, check, list; `produce`: append; `compare`: append at an expected end; `read`:
-//!   reading outside groups.
+//! * `topics`: make, check, list; `offsets`: where partitions end and groups stand.
+//! * `produce`: append, with `deliveries` for what became of it; `compare`: append at an expected end.
+//! * `read`: reading outside groups, with `readers`, the consumers for it.
 //! * `subscription`: a member of a group and its transactor.
 //!
 //! What is promised: an append is answered when all replicas in sync have it (`acks=all`); readers
-//! see only what was committed (`read_committed`). librdkafka's types stay in this folder.
+//! see only what was committed (`read_committed`). librdkafka's types stay in this folder. Its calls
+//! block, so they happen on tokio's blocking threads, each with a deadline.
 
 mod brokers;
 mod client;
+mod compare;
+mod deliveries;
 mod errors;
+mod metrics;
 mod observe;
+mod offsets;
+mod produce;
+mod read;
+mod readers;
 mod record;
 mod subscription;
+mod topics;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use rdkafka::producer::Producer as _;
 
-use self::client::Clients;
+pub use self::metrics::{BrokerLabel, ClientLabel, KafkaMetrics, LagLabel};
+use self::{
+    client::Clients, compare::Ends, observe::Health, offsets::Groups, produce::Appender,
+    readers::Readers,
+};
 use crate::{
     AppendAtError, AppendError, Appended, Bounds, LogDriver, LogError, Options, Position,
     ReadDriver, Record, SubscriptionDriver, TopicInfo, TopicSpec,
 };
 
+/// How long a look whether any broker answers may take, and the pause before the next.
+const LOOK: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(300);
+/// How often idle clients are looked after.
+const TEND: Duration = Duration::from_secs(5);
+
 /// Opens the log on the brokers that a URL names, `kafka://host:port,host:port`. The brokers need not
-/// be up: what needs them answers `Retry` until they are.
+/// be up, so that a cluster can start in any order: what needs them answers `Retry` until they are.
 pub async fn open(url: &str, options: Options) -> Result<KafkaLog, LogError> {
-    let brokers = brokers::parse(url)?;
-    let clients = Clients::new(brokers, options)?;
-    Ok(KafkaLog(Arc::new(Core { clients })))
+    let clients = Arc::new(Clients::new(brokers::parse(url)?, options)?);
+    let core = Arc::new(Core {
+        appender: Appender::new(clients.clone())?,
+        readers: Readers::new(clients.clone()),
+        groups: Groups::default(),
+        ends: Ends::default(),
+        known: Known::default(),
+        clients,
+    });
+    tokio::spawn(watch(Arc::downgrade(&core), core.clients.health.clone()));
+    Ok(KafkaLog(core))
 }
 
 /// A handle on a Kafka cluster; clones share it.
 #[derive(Clone)]
 pub struct KafkaLog(Arc<Core>);
 
+impl KafkaLog {
+    /// Deletes what is before a position of a partition, as retention would.
+    pub async fn take_before(
+        &self,
+        topic: &str,
+        partition: u32,
+        before: Position,
+    ) -> Result<(), LogError> {
+        self.0.take_before(topic, partition, before).await
+    }
+}
+
 /// What all parts share.
 pub(crate) struct Core {
     /// Makes clients; also holds the options and the metrics.
-    pub clients: Clients,
+    pub clients: Arc<Clients>,
+    appender: Appender,
+    readers: Arc<Readers>,
+    groups: Groups,
+    ends: Ends,
+    known: Known,
 }
 
-fn missing<T>() -> Result<T, LogError> {
-    Err(LogError::Fatal("not built".into()))
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.clients.health.suspicion.notify_one(); // ends the watch
+    }
+}
+
+/// How many partitions topics have, as far as was asked.
+#[derive(Default)]
+struct Known(RwLock<HashMap<Arc<str>, u32>>);
+
+impl Known {
+    fn partitions(&self, topic: &str) -> Option<u32> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(topic).copied()
+    }
+
+    fn learn(&self, topic: &str, partitions: u32) -> u32 {
+        if self.partitions(topic) != Some(partitions) {
+            let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            known.insert(topic.into(), partitions);
+        }
+        partitions
+    }
+
+    fn forget(&self, topic: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(topic);
+    }
+}
+
+/// Looks whether a broker answers when there is doubt, and after idle clients in between.
+async fn watch(core: Weak<Core>, health: Arc<Health>) {
+    loop {
+        let doubt = tokio::time::timeout(TEND, health.suspicion.notified()).await.is_ok();
+        let Some(core) = core.upgrade() else { return };
+        core.readers.prune();
+        let look = core.clone();
+        let tended = blocking("a look at the brokers", move || {
+            look.groups.poll();
+            Ok(!doubt || look.answers())
+        });
+        let answers = tended.await.unwrap_or(false);
+        let news = health.set_down(!answers);
+        let brokers = core.clients.brokers();
+        match (answers, news) {
+            (false, true) => tracing::warn!(brokers, "no broker answers; appends are put off"),
+            (true, true) => tracing::info!(brokers, "a broker answers again"),
+            _ => {}
+        }
+        drop(core);
+        if !answers {
+            tokio::time::sleep(PAUSE).await;
+            health.suspicion.notify_one();
+        }
+    }
+}
+
+impl Core {
+    /// Whether any broker answers; blocks.
+    fn answers(&self) -> bool {
+        let producer = self.appender.current();
+        // A topic that is known, since the list of all may be long.
+        let topic =
+            self.known.0.read().unwrap_or_else(PoisonError::into_inner).keys().next().cloned();
+        producer.native().client().fetch_metadata(topic.as_deref(), LOOK).is_ok()
+    }
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static>(
+    what: &str,
+    call: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    let done = tokio::task::spawn_blocking(call).await;
+    done.unwrap_or_else(|e| Err(LogError::Fatal(format!("{what} failed: {e}"))))
+}
+
+/// Drops a client, which blocks until its threads have ended, on a thread of its own.
+fn bury<T: Send + 'static>(client: T) {
+    let thread = std::thread::Builder::new().name("kafka close".into());
+    if let Err(error) = thread.spawn(move || drop(client)) {
+        tracing::warn!(%error, "a Kafka client was closed in the way of others");
+    }
 }
 
 #[async_trait]
 impl LogDriver for KafkaLog {
-    async fn ensure_topics(&self, _: &[TopicSpec]) -> Result<(), LogError> {
-        missing()
+    async fn ensure_topics(&self, specs: &[TopicSpec]) -> Result<(), LogError> {
+        self.0.ensure_topics(specs).await
     }
 
-    async fn topic(&self, _: &str) -> Result<TopicInfo, LogError> {
-        missing()
+    async fn topic(&self, topic: &str) -> Result<TopicInfo, LogError> {
+        self.0.topic(topic).await
     }
 
     async fn topics(&self) -> Result<Vec<TopicInfo>, LogError> {
-        missing()
+        self.0.topics().await
     }
 
-    async fn bounds(&self, _: &str, _: u32) -> Result<Bounds, LogError> {
-        missing()
+    async fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, LogError> {
+        self.0.bounds(topic, partition).await
     }
 
-    async fn position_at(&self, _: &str, _: u32, _: i64) -> Result<Position, LogError> {
-        missing()
+    async fn position_at(
+        &self,
+        topic: &str,
+        partition: u32,
+        appended_at: i64,
+    ) -> Result<Position, LogError> {
+        self.0.position_at(topic, partition, appended_at).await
     }
 
-    async fn append(&self, _: &str, _: Vec<Record>) -> Vec<Result<Appended, AppendError>> {
-        Vec::new()
+    async fn append(
+        &self,
+        topic: &str,
+        records: Vec<Record>,
+    ) -> Vec<Result<Appended, AppendError>> {
+        // librdkafka would keep records of a topic it does not know for a while.
+        if let Err(error) = self.0.partitions(topic).await {
+            let error = match error {
+                LogError::Unknown(_) => AppendError::Refused(error.to_string()),
+                other => AppendError::Retry(other.to_string()),
+            };
+            return vec![Err(error); records.len()];
+        }
+        let results = self.0.appender.append(&topic.into(), records).await;
+        if results.iter().any(|result| matches!(result, Err(AppendError::Refused(_)))) {
+            self.0.known.forget(topic); // it may be gone
+        }
+        results
     }
 
     async fn append_at(
         &self,
-        _: &str,
-        _: Position,
-        _: Vec<Record>,
+        topic: &str,
+        expected_end: Position,
+        records: Vec<Record>,
     ) -> Result<Position, AppendAtError> {
-        Err(AppendAtError::Append(AppendError::Refused("not built".into())))
+        self.0.append_at(topic, expected_end, records).await
     }
 
     async fn read(
         &self,
-        _: &str,
-        _: u32,
-        _: Position,
-        _: Position,
+        topic: &str,
+        partition: u32,
+        from: Position,
+        to: Position,
     ) -> Result<Box<dyn ReadDriver>, LogError> {
-        missing()
+        self.0.exists(topic, partition).await?;
+        let (core, topic) = (self.0.clone(), topic.to_owned());
+        let reader = blocking("reading", move || core.reader(&topic, partition, from, to)).await?;
+        Ok(Box::new(reader))
     }
 
     async fn subscribe(
@@ -99,11 +252,14 @@ impl LogDriver for KafkaLog {
         group: &str,
         topics: &[&str],
     ) -> Result<Box<dyn SubscriptionDriver>, LogError> {
+        for topic in topics {
+            self.0.topic(topic).await?;
+        }
         subscription::subscribe(self.0.clone(), group, topics).await
     }
 
-    async fn committed(&self, _: &str, _: &str) -> Result<Vec<Option<Position>>, LogError> {
-        missing()
+    async fn committed(&self, group: &str, topic: &str) -> Result<Vec<Option<Position>>, LogError> {
+        self.0.committed(group, topic).await
     }
 
     fn status(&self) -> Result<(), LogError> {

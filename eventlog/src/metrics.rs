@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::kafka::KafkaMetrics;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -40,6 +41,8 @@ pub struct Metrics {
     pub assignments: Counter,
     /// Leases that ended without an acknowledgement.
     pub lost_leases: Counter,
+    /// What only Kafka has.
+    pub kafka: KafkaMetrics,
 }
 
 impl Default for Metrics {
@@ -58,6 +61,7 @@ impl Default for Metrics {
             retention_bytes: Family::default(),
             assignments: Counter::default(),
             lost_leases: Counter::default(),
+            kafka: KafkaMetrics::default(),
         }
     }
 }
@@ -87,6 +91,7 @@ impl Metrics {
         r.register("retention_bytes", "Bytes taken by retention", m.retention_bytes.clone());
         r.register("assignments", "Partitions handed to members", m.assignments.clone());
         r.register("lost_leases", "Leases ended without acknowledgement", m.lost_leases.clone());
+        m.kafka.register(r);
         m
     }
 

@@ -88,7 +88,13 @@ impl Clients {
 
     /// What a client of a kind tells its callbacks.
     pub fn observer(&self, role: Role) -> Observer {
-        Observer::new(role, self.health.clone(), self.options.metrics.clone())
+        Observer::new(role, None, self.health.clone(), self.options.metrics.clone())
+    }
+
+    /// The same for a member of a group, whose lag it shows.
+    pub fn member_observer(&self, group: &str) -> Observer {
+        let (health, metrics) = (self.health.clone(), self.options.metrics.clone());
+        Observer::new(Role::Member, Some(group.into()), health, metrics)
     }
 
     /// The producer that serves `append`.
@@ -133,6 +139,8 @@ impl Clients {
         self.config(|set| {
             self.consumes(set);
             set("group.id", group.unwrap_or("penstock.reader").into());
+            // Readers end, and learn that they have from an answer without records.
+            set("fetch.wait.max.ms", "10".into());
         })
     }
 
@@ -149,9 +157,11 @@ impl Clients {
 
     fn produces(&self, set: &mut dyn FnMut(&str, String)) {
         set("enable.idempotence", "true".into());
+        // What it asks of a partition's end is how much was ever appended, committed or not.
+        set("isolation.level", "read_uncommitted".into());
         set("acks", "all".into());
         set("partitioner", "murmur2_random".into());
-        set("compression.type", "zstd".into());
+        set("compression.type", "lz4".into());
         // A request may hold a whole record, and the batch around it.
         set("message.max.bytes", self.max_message_bytes().to_string());
         set(
@@ -169,7 +179,6 @@ impl Clients {
         set("enable.auto.offset.store", "false".into());
         set("auto.offset.reset", "error".into());
         set("enable.partition.eof", "true".into());
-        set("allow.auto.create.topics", "false".into());
         set("fetch.queue.backoff.ms", "10".into());
         set("fetch.wait.max.ms", "100".into());
         set("max.partition.fetch.bytes", (self.options.batch_bytes.max(64 * 1024)).to_string());
@@ -189,6 +198,7 @@ impl Clients {
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", self.options.instance.as_deref().unwrap_or("penstock"))
             .set("statistics.interval.ms", "2000")
+            .set("allow.auto.create.topics", "false")
             .set("socket.timeout.ms", "10000")
             .set("socket.nagle.disable", "true")
             // The cluster is met again within a second of its return.

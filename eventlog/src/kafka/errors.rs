@@ -51,11 +51,16 @@ pub(super) fn append_error(error: &KafkaError, sent: bool) -> AppendError {
             | Code::InvalidTopic
             | Code::MessageSizeTooLarge
             | Code::InvalidMessageSize
-            | Code::InvalidRecord
-            | Code::TopicAuthorizationFailed
-            | Code::ClusterAuthorizationFailed,
+            | Code::InvalidRecord,
         ) => AppendError::Refused(told),
         Some(Code::QueueFull) => AppendError::Retry("the queue of appends is full".into()),
+        // Refused before they were written, by a broker that may think otherwise later.
+        Some(
+            Code::PurgeQueue
+            | Code::NotEnoughReplicas
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed,
+        ) => AppendError::Retry(told),
         _ if sent => AppendError::Unknown(told),
         _ => AppendError::Retry(told),
     }

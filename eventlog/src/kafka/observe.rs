@@ -1,9 +1,9 @@
-//! What clients tell by callbacks: log lines, errors, statistics.
+//! What clients tell by callbacks: log lines, errors, statistics; and whether the cluster can be used.
 //!
 //! Callbacks run on the thread that polls a client: nothing here may block or panic.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -11,8 +11,12 @@ use rdkafka::{
     ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
     types::RDKafkaErrorCode as Code,
 };
+use tokio::sync::Notify;
 
-use super::errors;
+use super::{
+    errors,
+    metrics::{ClientLabel, Counted, Statistics},
+};
 use crate::{LogError, Metrics};
 
 /// What a client is for; a label of its metrics.
@@ -47,17 +51,19 @@ pub(crate) struct Health {
     brokers: String,
     down: AtomicBool,
     fatal: Mutex<Option<String>>,
+    /// Wakes who looks whether a broker answers.
+    pub suspicion: Notify,
 }
 
 impl Health {
     pub fn new(brokers: String) -> Self {
-        Self { brokers, down: AtomicBool::new(false), fatal: Mutex::default() }
+        let (down, suspicion) = (AtomicBool::new(false), Notify::new());
+        Self { brokers, down, fatal: Mutex::default(), suspicion }
     }
 
     /// For readiness.
     pub fn status(&self) -> Result<(), LogError> {
-        let fatal = self.fatal.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(why) = &*fatal {
+        if let Some(why) = &*locked(&self.fatal) {
             return Err(LogError::Fatal(why.clone()));
         }
         if self.down.load(Ordering::Relaxed) {
@@ -68,25 +74,43 @@ impl Health {
 
     /// Only opening the log again can help.
     pub fn fail(&self, why: String) {
-        self.fatal.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(why);
+        tracing::error!(why, "the log has failed");
+        locked(&self.fatal).get_or_insert(why);
     }
 
-    pub fn set_down(&self, down: bool) {
-        self.down.store(down, Ordering::Relaxed);
+    /// What a look at the brokers has shown; whether that is news.
+    pub fn set_down(&self, down: bool) -> bool {
+        self.down.swap(down, Ordering::Relaxed) != down
     }
 }
 
 /// A context that only observes. Contexts with more to do hold one and pass their calls on.
 pub(crate) struct Observer {
     role: Role,
+    group: Option<Arc<str>>,
     health: Arc<Health>,
-    #[expect(dead_code, reason = "statistics come with the producer")]
     metrics: Metrics,
+    counted: Mutex<Counted>,
 }
 
 impl Observer {
-    pub fn new(role: Role, health: Arc<Health>, metrics: Metrics) -> Self {
-        Self { role, health, metrics }
+    /// `group` is the one whose lag the client's statistics tell.
+    pub fn new(role: Role, group: Option<Arc<str>>, health: Arc<Health>, metrics: Metrics) -> Self {
+        Self { role, group, health, metrics, counted: Mutex::default() }
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.metrics.kafka.forget(self.role.name(), &mut locked(&self.counted));
     }
 }
 
@@ -94,17 +118,15 @@ impl ClientContext for Observer {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         let client = self.role.name();
         match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => {
-                tracing::warn!(target: "librdkafka", client, facility, "{line}");
-            }
             // A property of producers is passed to consumers too, which they remark on.
             _ if facility == "CONFWARN" => {
                 tracing::debug!(target: "librdkafka", client, facility, "{line}");
             }
-            RDKafkaLogLevel::Warning => {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => {
                 tracing::warn!(target: "librdkafka", client, facility, "{line}");
             }
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
@@ -116,15 +138,36 @@ impl ClientContext for Observer {
         }
     }
 
-    fn stats_raw(&self, _statistics: &[u8]) {}
+    fn stats_raw(&self, json: &[u8]) {
+        let Ok(statistics) = serde_json::from_slice::<Statistics<'_>>(json) else {
+            return; // another version of librdkafka; metrics stand still
+        };
+        if self.role == Role::Producer {
+            self.metrics.queued_bytes.set(statistics.msg_size);
+        }
+        let group = self.group.as_deref();
+        let mut counted = locked(&self.counted);
+        self.metrics.kafka.take(self.role.name(), group, &statistics, &mut counted);
+    }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let client = self.role.name();
-        tracing::warn!(target: "librdkafka", client, error = errors::tell(&error), "{reason}");
-        if error.rdkafka_error_code() == Some(Code::AllBrokersDown) && self.role == Role::Producer {
-            self.health.set_down(true);
+        self.metrics.kafka.errors.get_or_create(&ClientLabel { client }).inc();
+        match error.rdkafka_error_code() {
+            // Told by who looks whether it is so.
+            Some(Code::AllBrokersDown) => self.health.suspicion.notify_one(),
+            Some(Code::PartitionEOF) => {}
+            _ => {
+                let error = errors::tell(&error);
+                tracing::warn!(target: "librdkafka", client, error, "{reason}");
+            }
         }
     }
 }
 
 impl ConsumerContext for Observer {}
+
+/// A lock whose data is whole even when a holder panicked.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,222 @@
+//! What became of records that were handed to librdkafka: one completion for each request, not one
+//! for each record.
+//!
+//! librdkafka carries a word with each record and gives it back with the delivery report: the
+//! request's place in a table, and the record's place in the request. The table and not a pointer, so
+//! that nothing is allocated for a record, and a producer that goes away leaves nothing behind. A place
+//! is used again only when every report of its request is in.
+
+use std::sync::Mutex;
+
+use rdkafka::{
+    ClientContext, Message,
+    config::RDKafkaLogLevel,
+    error::KafkaError,
+    producer::{DeliveryResult, ProducerContext},
+    types::RDKafkaErrorCode as Code,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    errors::{append_error, tell},
+    observe::{Observer, locked},
+};
+use crate::{AppendError, Appended};
+
+const _: () = assert!(usize::BITS >= 64, "a request and a record share a word");
+
+/// One result for each record of a request.
+pub(super) type Results = Vec<Result<Appended, AppendError>>;
+
+/// The context of a producer.
+pub(super) struct Deliveries {
+    observer: Observer,
+    table: Mutex<Table>,
+    /// Why the producer cannot go on.
+    fatal: Mutex<Option<String>>,
+}
+
+#[derive(Default)]
+struct Table {
+    requests: Vec<Option<Request>>,
+    free: Vec<u32>,
+}
+
+struct Request {
+    results: Results,
+    waiting: usize,
+    done: Option<oneshot::Sender<Results>>,
+}
+
+impl Deliveries {
+    pub fn new(observer: Observer) -> Self {
+        Self { observer, table: Mutex::default(), fatal: Mutex::default() }
+    }
+
+    pub fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// Why the producer cannot go on, if so.
+    pub fn fatal(&self) -> Option<String> {
+        locked(&self.fatal).clone()
+    }
+
+    pub fn set_fatal(&self, why: String) {
+        locked(&self.fatal).get_or_insert(why);
+    }
+
+    /// Takes a place for a request of so many records.
+    pub fn open(&self, records: usize) -> (u32, oneshot::Receiver<Results>) {
+        let (done, results) = oneshot::channel();
+        let unknown = Err(AppendError::Unknown("no report of it came".into()));
+        let request =
+            Request { results: vec![unknown; records], waiting: records, done: Some(done) };
+        let mut table = locked(&self.table);
+        let place = match table.free.pop() {
+            Some(place) => place,
+            None => {
+                table.requests.push(None);
+                (table.requests.len() - 1) as u32
+            }
+        };
+        table.requests[place as usize] = Some(request);
+        (place, results)
+    }
+
+    /// The word that a record carries.
+    pub fn word(place: u32, record: usize) -> usize {
+        ((place as usize) << 32) | record
+    }
+
+    /// Settles some records of a request in one go.
+    pub fn settle(&self, place: u32, records: std::ops::Range<usize>, with: &AppendError) {
+        let mut table = locked(&self.table);
+        for record in records {
+            table.settle(place, record, Err(with.clone()));
+        }
+    }
+
+    /// What is known of a request that took too long. Its place stays taken until all reports are in.
+    pub fn so_far(
+        &self,
+        place: u32,
+        records: usize,
+        asker: &mut oneshot::Receiver<Results>,
+    ) -> Results {
+        let table = locked(&self.table);
+        if let Ok(results) = asker.try_recv() {
+            return results; // the last report came in between, and the place may be another's
+        }
+        let request = table.requests.get(place as usize).and_then(Option::as_ref);
+        let lost = || vec![Err(AppendError::Unknown("no report of it came".into())); records];
+        request.map_or_else(lost, |request| request.results.clone())
+    }
+}
+
+impl Table {
+    fn settle(&mut self, place: u32, record: usize, result: Result<Appended, AppendError>) {
+        let Some(slot) = self.requests.get_mut(place as usize) else { return };
+        let Some(request) = slot else { return };
+        let Some(of_record) = request.results.get_mut(record) else { return };
+        *of_record = result;
+        request.waiting -= 1;
+        if request.waiting == 0 {
+            let whole = slot.take();
+            self.free.push(place);
+            if let Some(Request { results, done: Some(done), .. }) = whole {
+                let _ = done.send(results); // who asked may have gone
+            }
+        }
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, report: &DeliveryResult<'_>, word: usize) {
+        let result = match report {
+            Ok(message) => Ok(Appended {
+                partition: u32::try_from(message.partition()).unwrap_or_default(),
+                offset: u64::try_from(message.offset()).unwrap_or_default(),
+            }),
+            Err((error, _)) => {
+                match error.rdkafka_error_code() {
+                    Some(Code::Fatal) => self.set_fatal(tell(error)),
+                    Some(Code::MessageTimedOut) => self.observer.health().suspicion.notify_one(),
+                    _ => {}
+                }
+                Err(append_error(error, true))
+            }
+        };
+        let (place, record) = ((word >> 32) as u32, word & u32::MAX as usize);
+        locked(&self.table).settle(place, record, result);
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.observer.log(level, facility, line);
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        self.observer.stats_raw(json);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(Code::Fatal) {
+            self.set_fatal(reason.to_owned());
+        }
+        self.observer.error(error, reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        Metrics,
+        kafka::observe::{Health, Role},
+    };
+
+    fn deliveries() -> Deliveries {
+        let health = Arc::new(Health::new("a:1".into()));
+        Deliveries::new(Observer::new(Role::Producer, None, health, Metrics::default()))
+    }
+
+    fn at(offset: u64) -> Result<Appended, AppendError> {
+        Ok(Appended { partition: 0, offset })
+    }
+
+    #[test]
+    fn a_request_completes_with_its_last_report_and_in_its_own_order() {
+        let deliveries = deliveries();
+        let (place, mut results) = deliveries.open(3);
+        for record in [2, 0] {
+            locked(&deliveries.table).settle(place, record, at(record as u64));
+        }
+        assert!(results.try_recv().is_err());
+        deliveries.settle(place, 1..2, &AppendError::Retry("full".into()));
+        let expected = vec![at(0), Err(AppendError::Retry("full".into())), at(2)];
+        assert_eq!(results.try_recv().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_place_is_used_again_only_when_all_reports_are_in() {
+        let deliveries = deliveries();
+        let (first, mut asker) = deliveries.open(2);
+        locked(&deliveries.table).settle(first, 0, at(7));
+        let known = deliveries.so_far(first, 2, &mut asker);
+        assert_eq!(known[0], at(7));
+        assert!(matches!(known[1], Err(AppendError::Unknown(_))));
+        drop(asker);
+        let (second, _second) = deliveries.open(1);
+        assert_ne!(first, second);
+        locked(&deliveries.table).settle(first, 1, at(8));
+        let (third, _third) = deliveries.open(1);
+        assert_eq!(first, third);
+    }
+}
