@@ -20,7 +20,8 @@ Usage: kafka.sh COMMAND [OPTION]...
   pause [N]         SIGSTOP
   resume [N]        SIGCONT
   status            one line for each broker
-  tool CLASS ARG... run a class of org.apache.kafka.tools, such as TopicCommand
+  tool CLASS ARG... run a class of org.apache.kafka.tools, such as TopicCommand; an option of
+                    this script goes before the class
 
   --dir DIR         where data, logs and process ids are (default: target/backends/kafka)
 Only for the first `up` in a directory:

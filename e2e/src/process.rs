@@ -1,6 +1,7 @@
 //! The real `penstock` binary as a child process.
 
 use std::{
+    collections::HashMap,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -11,26 +12,37 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The `penstock` binary of this checkout, built if need be: `cargo test -p e2e` alone would
-/// otherwise test a stale one.
+/// The `penstock` binary of this checkout.
 pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build().unwrap_or_else(|e| panic!("cannot build penstock: {e:#}")))
+    named("penstock")
 }
 
-fn build() -> Result<PathBuf> {
+/// A binary of this checkout, built if need be: `cargo test -p e2e` alone would otherwise test a
+/// stale one.
+pub fn named(name: &str) -> &'static Path {
+    static BINARIES: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
+    let binaries =
+        BINARIES.get_or_init(|| build().unwrap_or_else(|e| panic!("cannot build: {e:#}")));
+    binaries.get(name).unwrap_or_else(|| panic!("cargo built no {name}"))
+}
+
+/// Builds all at once, so that they share what they depend on.
+fn build() -> Result<HashMap<String, PathBuf>> {
+    let packages = ["penstock", "ingest", "processors", "sink"];
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--package", "penstock", "--bin", "penstock", "--message-format", "json"])
+        .args(["build", "--bins", "--message-format", "json"])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
         .output()?;
     ensure!(output.status.success(), "cargo build failed");
-    String::from_utf8(output.stdout)?
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .next_back()
-        .context("cargo named no executable")
+    let text = String::from_utf8(output.stdout)?;
+    let messages = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+    let built = messages.filter_map(|message| {
+        let path = PathBuf::from(message["executable"].as_str()?);
+        Some((message["target"]["name"].as_str()?.to_owned(), path))
+    });
+    Ok(built.collect())
 }
 
 /// An address on loopback that was free a moment ago.

@@ -2,12 +2,12 @@
 //! says that every event of it is durable.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -25,7 +25,27 @@ pub struct Outcome {
     pub cut_off: u64,
     /// Requests that were sent more than once.
     pub retried: u64,
+    /// Answers by status.
+    pub answers: BTreeMap<u16, u64>,
+    /// Answers of 503 that did not say when to come again.
+    pub without_retry_after: u64,
+    /// The longest that an answer took.
+    pub slowest: Duration,
 }
+
+/// How hard a load presses.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Clients at once.
+    pub workers: usize,
+    /// Events in a request at most.
+    pub batch: usize,
+    /// How long a client waits between its requests.
+    pub pause: Duration,
+}
+
+/// About 700 events/s in small requests: enough that every partition always has work.
+pub const STEADY: Pace = Pace { workers: 4, batch: 20, pause: Duration::from_millis(50) };
 
 /// A steady load of uniquely numbered events of type `e2e.tick`.
 pub struct Load {
@@ -38,6 +58,12 @@ impl Load {
     /// Starts `workers` clients that post batches of 1 to `batch` events to `url`, each event
     /// with one of 7 groups in `data.group` and `data.n` = 1.
     pub fn start(url: String, name: &str, workers: usize, batch: usize, seed: u64) -> Self {
+        Self::paced(url, name, Pace { workers, batch, pause: Duration::ZERO }, seed)
+    }
+
+    /// The same at a pace.
+    pub fn paced(url: String, name: &str, pace: Pace, seed: u64) -> Self {
+        let Pace { workers, batch, pause } = pace;
         let stop = Arc::new(AtomicBool::new(false));
         let outcome = Arc::new(Mutex::new(Outcome::default()));
         let next = Arc::new(AtomicU64::new(0));
@@ -56,6 +82,9 @@ impl Load {
                     let body = ndjson(&ids);
                     lock(&outcome).sent.extend(ids.iter().cloned());
                     deliver(&client, &url, body, &ids, &outcome, &stop).await;
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
                 }
             });
         }
@@ -90,6 +119,7 @@ async fn deliver(
 ) {
     let mut tries = 0;
     loop {
+        let asked = Instant::now();
         let answer = client
             .post(url)
             .header("content-type", "application/x-ndjson")
@@ -98,11 +128,19 @@ async fn deliver(
             .send()
             .await;
         match answer {
-            Ok(answer) if answer.status() == StatusCode::ACCEPTED => {
-                lock(outcome).acknowledged.extend(ids.iter().cloned());
-                return;
+            Ok(answer) => {
+                let mut outcome = lock(outcome);
+                *outcome.answers.entry(answer.status().as_u16()).or_default() += 1;
+                outcome.slowest = outcome.slowest.max(asked.elapsed());
+                if answer.status() == StatusCode::ACCEPTED {
+                    outcome.acknowledged.extend(ids.iter().cloned());
+                    return;
+                }
+                let when = answer.headers().contains_key("retry-after");
+                if answer.status() == StatusCode::SERVICE_UNAVAILABLE && !when {
+                    outcome.without_retry_after += 1;
+                }
             }
-            Ok(_) => {}
             Err(e) if e.is_connect() => {}
             Err(_) => lock(outcome).cut_off += 1,
         }

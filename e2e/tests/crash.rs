@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use e2e::{
+    chance::seed,
     disk,
     process::Site,
     producer::Load,
@@ -12,13 +13,6 @@ use e2e::{
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-fn seed() -> u64 {
-    let seed = std::env::var("E2E_SEED").ok().and_then(|s| s.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    eprintln!("E2E_SEED={seed}");
-    seed
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_kills_under_load_lose_nothing_and_double_nothing() {
