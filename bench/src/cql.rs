@@ -133,15 +133,20 @@ impl Cql {
             key.iter().map(|column| format!("{column} = ?")).collect::<Vec<_>>().join(" AND ")
         );
         let one = self.session.prepare(one).await?;
-        let (mut columns, mut rows) = (Vec::new(), Vec::new());
+        let (mut columns, mut rows) = (Vec::<String>::new(), Vec::<Vec<_>>::new());
         for partition in found.rows::<Row>()? {
             let row = self.session.execute_unpaged(&one, partition?.columns).await?;
             let row = row.into_rows_result()?;
             columns = row.column_specs().iter().map(|spec| spec.name().to_owned()).collect();
             rows.push(row.first_row::<Row>()?.columns);
         }
-        let id = columns.iter().position(|column| column == ID);
-        Ok(id.map(|id| Table { name: name.to_owned(), columns, id, rows }))
+        let Some(first) = rows.first() else { return Ok(None) };
+        // To write a null would be to write a tombstone.
+        let held: Vec<usize> = (0..columns.len()).filter(|n| first[*n].is_some()).collect();
+        let columns: Vec<String> = held.iter().map(|n| columns[*n].clone()).collect();
+        let rows = rows.iter().map(|row| held.iter().map(|n| row[*n].clone()).collect()).collect();
+        let id = columns.iter().position(|column| column == ID).context("a row without an id")?;
+        Ok(Some(Table { name: name.to_owned(), columns, id, rows }))
     }
 
     /// The bare driver loop: the rows of so many events, in unlogged batches of 32, so many at a time.
@@ -168,8 +173,11 @@ impl Cql {
                     if batch * BATCH >= events {
                         return anyhow::Ok(());
                     }
+                    let ids = ids(batch);
+                    let timestamp = timestamp();
                     for (statement, table) in &*writers {
-                        session.batch(statement, table.numbered(batch)).await?;
+                        let rows = table.numbered(batch, &ids, &timestamp);
+                        session.batch(statement, rows).await?;
                     }
                 }
             });
@@ -196,18 +204,31 @@ impl Cql {
 }
 
 impl Table {
-    /// The rows of a batch: of one partition, unless the id is part of its key.
-    fn numbered(&self, batch: u64) -> Vec<Vec<Option<CqlValue>>> {
-        let row = &self.rows[batch as usize % self.rows.len()];
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let timestamp = Some(CqlValue::BigInt(since.as_micros() as i64));
-        let numbers = batch * BATCH..(batch + 1) * BATCH;
-        let rows = numbers.map(|number| {
-            let mut row = row.clone();
-            row[self.id] = Some(CqlValue::Text(format!("{number:0width$}", width = ID_DIGITS)));
-            row.push(timestamp.clone());
+    /// The rows of a batch: of one partition, unless the id is part of its key. They borrow what they
+    /// can: copies would burden the loop.
+    fn numbered<'a>(
+        &'a self,
+        batch: u64,
+        ids: &'a [Option<CqlValue>],
+        timestamp: &'a Option<CqlValue>,
+    ) -> Vec<Vec<&'a Option<CqlValue>>> {
+        let like = &self.rows[batch as usize % self.rows.len()];
+        let rows = ids.iter().map(|id| {
+            let mut row: Vec<_> = like.iter().chain([timestamp]).collect();
+            row[self.id] = id;
             row
         });
         rows.collect()
     }
+}
+
+fn ids(batch: u64) -> Vec<Option<CqlValue>> {
+    let id = |number| Some(CqlValue::Text(format!("{number:0width$}", width = ID_DIGITS)));
+    (batch * BATCH..(batch + 1) * BATCH).map(id).collect()
+}
+
+/// Now, as the time that rows are written at.
+fn timestamp() -> Option<CqlValue> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Some(CqlValue::BigInt(since.as_micros() as i64))
 }

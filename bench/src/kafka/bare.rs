@@ -112,6 +112,8 @@ fn producer(address: &str) -> ClientConfig {
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
+        // As Penstock does, so that broker and disk have the same bytes to take.
+        .set("compression.type", "lz4")
         .set("partitioner", "murmur2_random");
     config
 }
