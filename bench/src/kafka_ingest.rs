@@ -82,7 +82,7 @@ pub async fn run(args: &Args) -> Result<()> {
 
     acknowledgements.sort_unstable();
     trials.compare(DOOR, BARE, Some(0.60));
-    trials.memory(DOOR);
+    trials.memory(DOOR, None);
     load::print_quantiles("ack", &acknowledgements);
     Ok(())
 }

@@ -45,6 +45,8 @@ const SIDES: [(&str, &str, &str); 4] = [
     (REMAP, STEPS, EXACTLY),
     (REMAP_LOOSE, STEPS, AT_LEAST),
 ];
+/// What a processor may take at most, in MiB: 100 MB.
+const MEMORY: u64 = 95;
 const EMITTED: (&str, &str) = ("penstock_processor_records", "outcome=\"emitted\"");
 
 pub async fn run(args: &Args) -> Result<()> {
@@ -58,51 +60,50 @@ pub async fn run(args: &Args) -> Result<()> {
     );
     let mut trials = Trials::new("events");
     for round in 0..=args.rounds {
-        let to = format!("bench.{round}.bare");
-        kafka.make(&[&to]).await?;
         let cost = tokio::task::spawn_blocking({
-            let (kafka, to, events) = (kafka.clone(), to.clone(), args.events);
-            move || kafka.copy(topics::RAW, &to, events)
+            let (kafka, events) = (kafka.clone(), args.events);
+            move || kafka.copy(topics::RAW, topics::CLEAN, events)
         })
         .await??;
-        kafka.delete(&[&to]).await?;
+        check(args, &kafka, BARE).await?;
         trials.add(round, Trial { side: BARE, units: args.events, cost, memory: None });
         for (number, (side, steps, delivery)) in SIDES.into_iter().enumerate() {
             // A name of its own is a group of its own, which starts at the first record.
-            let name = format!("bench.{round}.{number}");
             let processor = format!(
-                "[[processors]]\nname = \"{name}\"\nto = \"{name}\"\ndelivery = \"{delivery}\"\nsteps = {steps}\n"
+                "[[processors]]\nname = \"bench.{round}.{number}\"\ndelivery = \"{delivery}\"\n\
+                 steps = {steps}\n"
             );
-            let trial = drain(args, &kafka, side, &processor, &name).await?;
+            let trial = drain(args, &kafka, side, &processor).await?;
+            check(args, &kafka, side).await?;
             trials.add(round, trial);
         }
     }
     for (exactly, loosely) in [(COPY, COPY_LOOSE), (REMAP, REMAP_LOOSE)] {
         trials.compare(exactly, BARE, Some(0.70));
         trials.compare(exactly, loosely, Some(0.85));
-        trials.memory(exactly);
+        trials.memory(exactly, Some(MEMORY));
     }
     Ok(())
 }
 
-/// One processor, until the backlog is through; its output is counted as a consumer sees it.
-async fn drain(
-    args: &Args,
-    kafka: &Kafka,
-    side: &'static str,
-    processor: &str,
-    to: &str,
-) -> Result<Trial> {
+/// One processor, until the backlog is through.
+async fn drain(args: &Args, kafka: &Kafka, side: &'static str, processor: &str) -> Result<Trial> {
     let site = Site::new(&format!("{}{processor}", kafka.config()))?;
     let service = site.start("penstock-processor").await?;
     let watched: Vec<_> = [service.watched()].into_iter().chain(kafka.watched()).collect();
     let (units, cost) = service.drain(EMITTED, args.events, &watched).await?;
     let memory = Some(service.memory()?);
     service.stop().await?;
-    let written = kafka.committed(to)?;
+    Ok(Trial { side, units, cost, memory })
+}
+
+/// Counts what came out as a consumer sees it, and clears the way for the next side.
+async fn check(args: &Args, kafka: &Kafka, side: &str) -> Result<()> {
+    let written = kafka.committed(topics::CLEAN)?;
     ensure!(written == args.events, "{side}: {written} of {} events came out", args.events);
-    kafka.delete(&[to]).await?;
+    kafka.delete(&[topics::CLEAN]).await?;
+    kafka.make(&[topics::CLEAN]).await?;
     // What is left of deleting must not burden the next side.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    Ok(Trial { side, units, cost, memory })
+    Ok(())
 }

@@ -72,6 +72,6 @@ pub async fn run(args: &Args) -> Result<()> {
         trials.add(number, Trial { side: BARE, units: args.events * rows, cost, memory: None });
     }
     trials.compare(SINK, BARE, Some(0.80));
-    trials.memory(SINK);
+    trials.memory(SINK, None);
     Ok(())
 }

@@ -94,10 +94,16 @@ impl Trials {
         );
     }
 
-    /// Prints the highest memory of a side, in rounds that count or not.
-    pub fn memory(&self, side: &str) {
+    /// Prints the highest memory of a side, in rounds that count or not, and whether it stays below
+    /// what it should.
+    pub fn memory(&self, side: &str, target: Option<u64>) {
         let highest = self.all.iter().filter(|t| t.side == side).filter_map(|t| t.memory).max();
-        println!("  {side}: {} MiB at most", highest.unwrap_or(0));
+        let highest = highest.unwrap_or(0);
+        let verdict = target.map_or(String::new(), |target| {
+            let met = if highest < target { "met" } else { "missed" };
+            format!(" (target below {target}: {met})")
+        });
+        println!("  {side}: {highest} MiB at most{verdict}");
     }
 }
 

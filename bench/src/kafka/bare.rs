@@ -33,8 +33,8 @@ impl Kafka {
         let deliveries = Deliveries::default();
         let producer: ThreadedProducer<_> =
             producer(&self.address).create_with_context(deliveries.clone())?;
-        let events = numbers.end - numbers.start;
-        let meter = self.meter()?;
+        let mut sent = 0;
+        let mut meter = self.meter()?;
         for number in numbers {
             record.number(number);
             let mut next = BaseRecord::to(topic)
@@ -46,8 +46,14 @@ impl Kafka {
                 thread::sleep(Duration::from_millis(1));
                 next = back;
             }
+            sent += 1;
+            if sent == 1 {
+                // Services have connected before they are measured, so this one has, too.
+                deliveries.wait(sent, || thread::sleep(Duration::from_millis(1)))?;
+                meter = self.meter()?;
+            }
         }
-        deliveries.wait(events, || thread::sleep(Duration::from_micros(500)))?;
+        deliveries.wait(sent, || thread::sleep(Duration::from_micros(500)))?;
         meter.read()
     }
 
