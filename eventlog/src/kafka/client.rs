@@ -38,13 +38,14 @@ const OURS: [(&str, &str); 17] = [
 ];
 
 /// Other names that librdkafka knows a property by.
-const ALIASES: [(&str, &str); 9] = [
+const ALIASES: [(&str, &str); 10] = [
     ("request.required.acks", "acks"),
     ("metadata.broker.list", "bootstrap.servers"),
     ("auto.commit.enable", "enable.auto.commit"),
     ("max.in.flight", "max.in.flight.requests.per.connection"),
     ("queue.buffering.max.ms", "linger.ms"),
     ("message.send.max.retries", "retries"),
+    ("sasl.mechanisms", "sasl.mechanism"),
     ("compression.codec", "compression.type"),
     ("message.timeout.ms", "delivery.timeout.ms"),
     ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
@@ -152,7 +153,7 @@ impl Clients {
     /// How long librdkafka tries to deliver: less than a caller waits, so that it hears the truth.
     pub fn delivery_timeout(&self) -> Duration {
         let deadline = self.options.commit_deadline;
-        deadline.saturating_sub((deadline / 10).min(Duration::from_secs(2)))
+        deadline.saturating_sub((deadline / 6).min(Duration::from_secs(5)))
     }
 
     fn produces(&self, set: &mut dyn FnMut(&str, String)) {
@@ -246,7 +247,7 @@ fn check_tls(properties: &BTreeMap<String, String>) -> Result<(), LogError> {
     }
     let needs = |name: &str, value: &str| match name {
         "security.protocol" => value.to_ascii_lowercase().ends_with("ssl"),
-        "sasl.mechanism" | "sasl.mechanisms" => !value.eq_ignore_ascii_case("PLAIN"),
+        "sasl.mechanism" => !value.eq_ignore_ascii_case("PLAIN"),
         _ => name.starts_with("ssl.") || name.starts_with("sasl.oauthbearer."),
     };
     match properties.iter().find(|(name, value)| needs(name, value)) {
@@ -255,5 +256,101 @@ fn check_tls(properties: &BTreeMap<String, String>) -> Result<(), LogError> {
             "log.properties: {name} asks for TLS or SASL, which this build lacks: build with the \
              feature `kafka-tls` (it needs OpenSSL's headers)"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn clients(properties: &[(&str, &str)]) -> Result<Clients, LogError> {
+        let properties = properties.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        let options = Options { properties: properties.collect(), ..Options::default() };
+        Clients::new("a:9092".into(), options)
+    }
+
+    fn refused(name: &str, value: &str) -> String {
+        let Err(LogError::Fatal(told)) = clients(&[(name, value)]) else {
+            unreachable!("{name} was accepted")
+        };
+        assert!(told.contains(name), "{told}");
+        assert!(!told.contains(value), "the value is shown: {told}");
+        told
+    }
+
+    #[test]
+    fn what_the_promises_stand_on_cannot_be_set() {
+        for (name, _) in OURS {
+            refused(name, "hunter2");
+        }
+    }
+
+    #[test]
+    fn another_name_of_a_property_is_the_same_property() {
+        let Err(LogError::Fatal(told)) = clients(&[("request.required.acks", "1")]) else {
+            unreachable!("it was accepted")
+        };
+        assert!(told.contains("acks"), "{told}");
+        let clients = clients(&[("queue.buffering.max.ms", "77")]).unwrap();
+        assert_eq!(clients.producer().get("linger.ms"), Some("77"));
+        assert_eq!(clients.producer().get("queue.buffering.max.ms"), None);
+    }
+
+    #[test]
+    fn a_property_of_the_user_goes_over_ours() {
+        let clients = clients(&[("compression.type", "zstd"), ("session.timeout.ms", "9000")]);
+        let clients = clients.unwrap();
+        assert_eq!(clients.producer().get("compression.type"), Some("zstd"));
+        assert_eq!(clients.member("g").get("session.timeout.ms"), Some("9000"));
+    }
+
+    #[test]
+    fn an_unknown_property_or_value_is_named_and_the_value_is_not_shown() {
+        refused("no.such.property", "hunter2");
+        refused("linger.ms", "hunter2");
+        refused("security.protocol", "hunter2");
+    }
+
+    #[test]
+    #[cfg(not(feature = "kafka-tls"))]
+    fn asking_for_tls_in_a_build_without_it_names_the_feature() {
+        for (name, value) in [
+            ("security.protocol", "SASL_SSL"),
+            ("security.protocol", "ssl"),
+            ("ssl.ca.location", "/etc/ca.pem"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.mechanisms", "OAUTHBEARER"),
+            ("sasl.oauthbearer.config", "hunter2"),
+        ] {
+            let Err(LogError::Fatal(told)) = clients(&[(name, value)]) else {
+                unreachable!("{name} was accepted")
+            };
+            assert!(
+                told.contains("kafka-tls") && told.contains(name.trim_end_matches('s')),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_password_over_plain_text_needs_no_tls() {
+        let plain = [
+            ("security.protocol", "sasl_plaintext"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", "me"),
+            ("sasl.password", "hunter2"),
+        ];
+        assert!(clients(&plain).is_ok());
+    }
+
+    #[test]
+    fn a_caller_hears_of_a_delivery_before_its_deadline() {
+        for seconds in [1, 10, 30, 600] {
+            let commit_deadline = Duration::from_secs(seconds);
+            let options = Options { commit_deadline, ..Options::default() };
+            let clients = Clients::new("a:1".into(), options).unwrap();
+            assert!(clients.delivery_timeout() < commit_deadline);
+        }
     }
 }

@@ -196,6 +196,11 @@ impl Appender {
     pub async fn append(&self, topic: &Arc<str>, records: Vec<Record>) -> Results {
         let options = &self.clients.options;
         let (started, count) = (Instant::now(), records.len());
+        // What would wait in the queue until it is given up may as well be told now, and truly.
+        if let Err(error) = self.clients.health.status() {
+            options.metrics.deferred.inc();
+            return vec![Err(AppendError::Retry(error.to_string())); count];
+        }
         let producer = match self.working() {
             Ok(producer) => producer,
             Err(why) => return vec![Err(AppendError::Retry(why)); count],
