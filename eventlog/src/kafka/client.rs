@@ -261,7 +261,6 @@ fn check_tls(properties: &BTreeMap<String, String>) -> Result<(), LogError> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn clients(properties: &[(&str, &str)]) -> Result<Clients, LogError> {

@@ -25,7 +25,9 @@ const TRIES: usize = 4;
 
 /// One producer for each topic, and one request at a time.
 #[derive(Default)]
-pub(super) struct Ends(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Arc<Producer>>>>>>);
+pub(super) struct Ends(Mutex<HashMap<String, Arc<End>>>);
+
+type End = tokio::sync::Mutex<Option<Arc<Producer>>>;
 
 /// So often the end is asked for after a commit, each time for a second, until it shows the records.
 const PATIENCE: usize = 5;

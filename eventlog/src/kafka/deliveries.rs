@@ -53,10 +53,6 @@ impl Deliveries {
         Self { observer, table: Mutex::default(), fatal: Mutex::default() }
     }
 
-    pub fn observer(&self) -> &Observer {
-        &self.observer
-    }
-
     /// Why the producer cannot go on, if so.
     pub fn fatal(&self) -> Option<String> {
         locked(&self.fatal).clone()
@@ -173,7 +169,6 @@ impl ClientContext for Deliveries {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use std::sync::Arc;
 
     use super::*;

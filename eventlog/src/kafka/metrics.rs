@@ -188,7 +188,6 @@ impl KafkaMetrics {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn statistics(lag: &str, retries: u64) -> String {

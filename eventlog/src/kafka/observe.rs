@@ -99,10 +99,6 @@ impl Observer {
         Self { role, group, health, metrics, counted: Mutex::default() }
     }
 
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     pub fn health(&self) -> &Arc<Health> {
         &self.health
     }

@@ -458,7 +458,6 @@ fn judge(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn spec(replication: Option<u16>, retention: Retention) -> TopicSpec {
