@@ -285,3 +285,25 @@ async fn what_nobody_waits_for_any_more_is_still_delivered_when_the_log_is_dropp
     let end = log.bounds(&topic, 0).await.unwrap().end;
     assert_eq!(read(&log, &topic, 0, end).await.len(), 501);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_whose_name_is_not_text_does_not_stop_a_reader() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Command};
+    let Some(brokers) = brokers() else { return };
+    let log = open(&brokers, Options::default()).await;
+    let topic = fresh("strange");
+    log.ensure_topics(&[spec(&topic, 1, keep())]).await.unwrap();
+    let value = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(value.path(), "hello").unwrap();
+    let kcat = Command::new("kcat")
+        .args(["-P", "-b", &brokers, "-t", &topic, "-H", "good=1", "-H"])
+        .arg(OsStr::from_bytes(b"\xff\xfe=2"))
+        .arg(value.path())
+        .status();
+    let Ok(status) = kcat else { return eprintln!("skipped: there is no kcat to write it") };
+    assert!(status.success());
+    let end = log.bounds(&topic, 0).await.unwrap().end;
+    let records = read(&log, &topic, 0, end).await;
+    assert_eq!(records[0].record.value.as_deref(), Some(&b"hello"[..]));
+    assert_eq!(records[0].record.headers.get("good"), Some(&b"1"[..]));
+}

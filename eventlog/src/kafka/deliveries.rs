@@ -62,6 +62,11 @@ impl Deliveries {
         locked(&self.fatal).get_or_insert(why);
     }
 
+    /// Lets somebody look whether brokers answer.
+    pub fn suspect(&self) {
+        self.observer.health().suspicion.notify_one();
+    }
+
     /// Takes a place for a request of so many records.
     pub fn open(&self, records: usize) -> (u32, oneshot::Receiver<Results>) {
         let (done, results) = oneshot::channel();
@@ -139,7 +144,7 @@ impl ProducerContext for Deliveries {
             Err((error, _)) => {
                 match error.rdkafka_error_code() {
                     Some(Code::Fatal) => self.set_fatal(tell(error)),
-                    Some(Code::MessageTimedOut) => self.observer.health().suspicion.notify_one(),
+                    Some(Code::MessageTimedOut) => self.suspect(),
                     _ => {}
                 }
                 Err(append_error(error, true))

@@ -29,6 +29,8 @@ use crate::{AppendError, LogError, Metrics, Record};
 const REBUILD: Duration = Duration::from_secs(60);
 /// How long the end of a log waits for records that nobody waits for any more.
 const DRAIN: Duration = Duration::from_secs(5);
+/// An append that takes longer lets somebody look whether brokers answer at all.
+const DOUBT: Duration = Duration::from_secs(3);
 /// So many records are handed over before other tasks get their turn.
 const TURN: usize = 1024;
 
@@ -91,7 +93,13 @@ impl Producer {
             }
         }
         drop(rest);
-        match tokio::time::timeout_at(until, &mut results).await {
+        let mut answer = tokio::time::timeout(DOUBT.min(deadline), &mut results).await;
+        if answer.is_err() {
+            // A broker that hangs is not told of by librdkafka for half a minute.
+            deliveries.suspect();
+            answer = tokio::time::timeout_at(until, &mut results).await;
+        }
+        match answer {
             Ok(Ok(results)) => results,
             // The producer is gone, or the reports are late.
             Ok(Err(_)) | Err(_) => deliveries.so_far(place, count, &mut results),
