@@ -209,6 +209,64 @@ fn settings_that_do_not_fit_together_are_refused() {
 }
 
 #[test]
+fn mistakes_about_kafka_and_a_cql_store_are_found_at_their_lines() {
+    let text = "\
+[log]
+url = 'kafka://broker-1:9092,broker-2'
+instance = 'sink 1'
+[log.properties]
+'compression.type' = 'lz4'
+acks = '1'
+[store]
+url = 'scylla://a:9042'
+replication = 0
+user = 'penstock'
+datacenter = ''
+";
+    let found = mistakes(text, &[]);
+    let has = |text: &str| assert!(found.iter().any(|m| m.contains(text)), "{text}: {found:#?}");
+    has("penstock.toml:2:1: log.url: `broker-2` has no port: write broker-2:9092");
+    has("penstock.toml:3:1: log.instance: `sink 1` is not a name");
+    has("log.properties: `acks` cannot be set: a 202 means");
+    has("penstock.toml:8:1: store.url: names no keyspace: write scylla://HOST:9042");
+    has("penstock.toml:9:1: store.replication: must be more than 0");
+    has("penstock.toml:10:1: store.user: needs a `password` too");
+    has("penstock.toml:11:1: store.datacenter: is empty");
+    assert_eq!(found.len(), 7, "{found:#?}");
+}
+
+#[test]
+fn properties_are_text_however_they_are_written() {
+    let text =
+        "[log]\nproperties = { 'linger.ms' = 5, 'socket.keepalive.enable' = true, a = 'b' }\n";
+    let properties = good(text, &[]).config.log.properties;
+    assert_eq!(properties["linger.ms"], "5");
+    assert_eq!(properties["socket.keepalive.enable"], "true");
+    assert_eq!(properties["a"], "b");
+}
+
+#[test]
+fn a_property_whose_dots_made_it_a_table_is_explained_without_its_value() {
+    let found = mistakes("[log.properties]\nsasl.password = 's3cret'\n", &[]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("`sasl` is table") && found[0].contains("in quotes"), "{found:#?}");
+    assert!(!found[0].contains("s3cret"), "{found:#?}");
+}
+
+#[test]
+fn secrets_can_come_from_the_environment_alone() {
+    let env = [
+        ("PENSTOCK__STORE__USER", "penstock"),
+        ("PENSTOCK__STORE__PASSWORD", "123"),
+        ("PENSTOCK__LOG__PROPERTIES", r#"{ "sasl.password" = "s3cret" }"#),
+    ];
+    let config = good("", &env).config;
+    assert_eq!(config.store.password.as_deref(), Some("123"));
+    assert_eq!(config.log.properties["sasl.password"], "s3cret");
+    assert!(!service::config::show(&config).contains("s3cret"));
+}
+
+#[test]
 fn processors_that_feed_each_other_for_ever_are_refused() {
     let text = "processors = [{ name = 'a', to = 'x' }, { name = 'b', from = 'x' }, \
                 { name = 'c', from = 'events.clean', to = 'events.raw' }]";

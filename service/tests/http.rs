@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{Router, routing::get, routing::post};
-use service::http::{HttpOptions, serve};
+use service::http::{HttpOptions, Routes, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -109,6 +109,26 @@ async fn unknown_paths_and_methods_are_problems() {
     let method = server.ask(&request("/take")).await;
     assert!(method.starts_with("HTTP/1.1 405 "), "{method}");
     assert!(method.contains("application/problem+json") && method.contains("allow: POST"));
+}
+
+#[tokio::test]
+async fn until_its_routes_are_there_a_listener_asks_to_come_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (routes, shutdown) = (Routes::default(), CancellationToken::new());
+    let serving = serve(listener, routes.clone(), HttpOptions::default(), shutdown.clone());
+    let server = Server { addr, task: tokio::spawn(serving), shutdown };
+    let mut stream = server.connect().await;
+    stream.write_all(request("/fast").as_bytes()).await.unwrap();
+    let early = answer(&mut stream).await.unwrap();
+    assert!(early.starts_with("HTTP/1.1 503 ") && early.contains("retry-after: 1"), "{early}");
+    assert!(early.contains("\"code\":\"starting\""), "{early}");
+
+    routes.set(Router::new().route("/fast", get(|| async { "fast" })));
+    stream.write_all(request("/fast").as_bytes()).await.unwrap();
+    let later = answer(&mut stream).await.unwrap();
+    assert!(later.starts_with("HTTP/1.1 200 "), "the same connection goes on: {later}");
+    server.stops_within(Duration::from_secs(5)).await;
 }
 
 #[tokio::test]
