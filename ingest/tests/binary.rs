@@ -43,7 +43,7 @@ fn wrong_usage_is_exit_code_2() {
 #[test]
 fn every_mistake_of_the_configuration_is_told_whichever_service_it_is_for() {
     let mistakes =
-        "[log]\nurl = 'kafka://a'\n[ingest]\ntimeout = '1x'\n[sink]\nwindow_records = 0\n";
+        "[log]\nurl = 'kafka://a:'\n[ingest]\ntimeout = '1x'\n[sink]\nwindow_records = 0\n";
     for (name, binary) in BINARIES {
         let (code, _, said) = run(binary, &["--config", "penstock.toml"], mistakes);
         assert_eq!(code, 1, "{name}: {said}");

@@ -14,7 +14,7 @@ use crate::configured;
 pub struct Single {
     /// The program; a path relative to the working directory.
     pub program: Option<PathBuf>,
-    /// The processor's name, and its consumer group's.
+    /// The processor's name.
     pub name: Option<String>,
     /// The topic it reads.
     pub from: Option<String>,

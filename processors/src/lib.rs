@@ -52,7 +52,7 @@ use service::config::{DeliveryMode, ProcessorConfig};
 pub use chain::{Chain, Decision, Outcome, StepError, Tally};
 pub use choose::{Single, only, single};
 pub use metrics::Metrics;
-pub use runner::Runner;
+pub use runner::{Runner, group_name};
 pub use server::{Planned, Server, plan, run, spawn, topics_of};
 pub use step::{Context, Events, Reason, Step, Verdict};
 

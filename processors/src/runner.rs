@@ -42,6 +42,12 @@ const ENOUGH_BYTES: usize = 4 * 1024 * 1024;
 /// Fewer records are worked on where they are read: handing them to another thread costs more.
 const FEW_RECORDS: usize = 64;
 
+/// The consumer group of a processor. Its members' transactional ids begin with it, so that on a
+/// shared cluster all that is ours is under `penstock.`.
+pub fn group_name(processor: &str) -> String {
+    format!("penstock.processor.{processor}")
+}
+
 /// One processor, ready to run.
 pub struct Runner {
     /// Its name, topics and delivery.
@@ -147,8 +153,9 @@ impl Run {
         for topic in [from, to, &*self.shop.dead_letters] {
             self.log.topic(topic).await?;
         }
-        let id = format!("{name}.{}", self.instance);
-        let mut feed = Feed::open(&self.log, name, from, *delivery, id).await?;
+        let group = group_name(name);
+        let id = format!("{group}.{}", self.instance);
+        let mut feed = Feed::open(&self.log, &group, from, *delivery, id).await?;
         let mut prepared: Option<Prepared> = None;
         // Leases whose records were given up with an aborted transaction: they come again under
         // new leases, and what still arrives under these must not move a position.

@@ -160,7 +160,8 @@ async fn what_is_being_processed_at_shutdown_is_finished() {
     let running = Running::start(house.runner(Some(PROGRAM)));
     house.wait_for(topics::CLEAN, 1).await;
     running.stop().await.unwrap();
-    let committed = house.log.committed("clean", topics::RAW).await.unwrap();
+    let committed =
+        house.log.committed(&processors::group_name("clean"), topics::RAW).await.unwrap();
     let read = house.all(topics::RAW).await;
     let below = |(partition, stored): &&(u32, eventlog::Stored)| {
         committed[*partition as usize].is_some_and(|position| stored.offset < position)

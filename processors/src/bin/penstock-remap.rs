@@ -13,7 +13,7 @@ use service::{
 ///
 /// Settings that are not given come from the configuration's processor of that name, if it has
 /// one. Replicas of the same name share the work; programs that run side by side need different
-/// names, because the name is the consumer group's. SIGTERM commits what is under way and exits 0.
+/// names, because the consumer group bears the name. SIGTERM commits what is under way and exits 0.
 #[derive(Debug, Parser)]
 #[command(
     name = "penstock-remap",
@@ -32,7 +32,7 @@ struct Args {
     /// The program, relative to the working directory [default: the configuration's]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// The processor's name, and its consumer group's [default: clean, or the configuration's only one]
+    /// The processor's name, which its consumer group bears [default: clean, or the configuration's only one]
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: Option<String>,
     /// The topic it reads [default: events.raw]

@@ -116,11 +116,15 @@ impl House {
         }
     }
 
-    /// Waits until the group has read `events.raw` to its end.
-    pub async fn wait_until_read(&self, group: &str) {
+    /// Waits until the processor has read `events.raw` to its end.
+    pub async fn wait_until_read(&self, processor: &str) {
         let wait = async {
             loop {
-                let committed = self.log.committed(group, topics::RAW).await.unwrap();
+                let committed = self
+                    .log
+                    .committed(&processors::group_name(processor), topics::RAW)
+                    .await
+                    .unwrap();
                 let mut behind = 0;
                 for (partition, committed) in (0..).zip(committed) {
                     let end = self.log.bounds(topics::RAW, partition).await.unwrap().end;

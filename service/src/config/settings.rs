@@ -190,7 +190,7 @@ pub struct RetentionConfig {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessorConfig {
-    /// Its name, and its consumer group's.
+    /// Its name, which its consumer group bears.
     pub name: String,
     /// The topic it reads.
     #[serde(default = "events_raw")]
