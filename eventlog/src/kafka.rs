@@ -6,26 +6,40 @@
 //! * `topics`: make, check, list; `offsets`: where partitions end and groups stand.
 //! * `produce`: append, with `deliveries` for what became of it; `compare`: append at an expected end.
 //! * `read`: reading outside groups, with `readers`, the consumers for it.
-//! * `subscription`: a member of a group and its transactor.
+//! * `subscription`: a member of a group and its transactor, as the seam knows them; `member`, its
+//!   state; `poll`, its thread, with `rebalance` (callbacks), `batch`, `mailbox` (to the owner) and
+//!   `leases`, the local fence; `assignment`, where new partitions stand; `claim`, who had them.
+//! * `transactions`: the thread of a transactor, with `outbox`, its producer; `watchdog`: calls that hang.
 //!
 //! What is promised: an append is answered when all replicas in sync have it (`acks=all`); readers
 //! see only what was committed (`read_committed`). librdkafka's types stay in this folder. Its calls
 //! block, so they happen on tokio's blocking threads, each with a deadline.
 
+mod assignment;
+mod batch;
 mod brokers;
+mod claim;
 mod client;
 mod compare;
 mod deliveries;
 mod errors;
+mod leases;
+mod mailbox;
+mod member;
 mod metrics;
 mod observe;
 mod offsets;
+mod outbox;
+mod poll;
 mod produce;
 mod read;
 mod readers;
+mod rebalance;
 mod record;
 mod subscription;
 mod topics;
+mod transactions;
+mod watchdog;
 
 use std::{
     collections::HashMap,
@@ -252,10 +266,11 @@ impl LogDriver for KafkaLog {
         group: &str,
         topics: &[&str],
     ) -> Result<Box<dyn SubscriptionDriver>, LogError> {
+        let mut known = Vec::with_capacity(topics.len());
         for topic in topics {
-            self.0.topic(topic).await?;
+            known.push(self.0.topic(topic).await?);
         }
-        subscription::subscribe(self.0.clone(), group, topics).await
+        subscription::subscribe(self.0.clone(), group, known)
     }
 
     async fn committed(&self, group: &str, topic: &str) -> Result<Vec<Option<Position>>, LogError> {

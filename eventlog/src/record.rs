@@ -60,6 +60,11 @@ impl Headers {
         Some(Self(bytes))
     }
 
+    /// What [`Headers::encode`] wrote.
+    pub(crate) fn encoded(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
     /// The encoded list.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0

@@ -177,3 +177,47 @@ impl Transactor {
         self.0.close().await
     }
 }
+
+/// Where to start: the position given, else the committed one, else the log's start. A warm-up from
+/// below the log's start begins at the start, but never above the committed position, so that what
+/// is missing from there on still shows as a gap.
+pub(crate) fn start(
+    given: Option<Position>,
+    committed: Option<Position>,
+    start: Position,
+) -> Position {
+    match (given, committed) {
+        (None, committed) => committed.unwrap_or(start),
+        (Some(given), None) => given.max(start),
+        (Some(given), Some(committed)) if given < committed => given.max(start.min(committed)),
+        (Some(given), Some(_)) => given,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::start;
+
+    #[test]
+    fn without_a_wish_reading_starts_where_the_group_stands() {
+        assert_eq!(start(None, Some(7), 3), 7);
+        assert_eq!(start(None, None, 3), 3);
+    }
+
+    #[test]
+    fn a_committed_position_that_is_gone_stays_for_the_gap_to_show() {
+        assert_eq!(start(None, Some(2), 5), 2);
+        assert_eq!(start(Some(2), Some(2), 5), 2);
+    }
+
+    #[test]
+    fn a_warm_up_from_below_the_start_is_moved_up() {
+        assert_eq!(start(Some(1), Some(8), 5), 5);
+        assert_eq!(start(Some(1), None, 5), 5);
+    }
+
+    #[test]
+    fn a_warm_up_never_hides_that_committed_records_are_gone() {
+        assert_eq!(start(Some(1), Some(3), 5), 3);
+    }
+}

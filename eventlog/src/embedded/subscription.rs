@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Assigned, Assignment, Batch, Delivery, Gap, Lease, LogError, Metrics, Position, Record,
-    Revocation, SubscriptionDriver, TransactDriver, TransactError,
+    Revocation, SubscriptionDriver, TransactDriver, TransactError, subscription::start,
 };
 
 /// A member of a group.
@@ -327,18 +327,6 @@ fn fenced() -> LogError {
     LogError::Fatal("a later transactor with the same id took over; this one must end".into())
 }
 
-/// Where to start: the position given, else the committed one, else the log's start. A warm-up from
-/// below the log's start begins at the start, but never above the committed position, so that what
-/// is missing from there on still shows as a gap.
-fn start(given: Option<Position>, committed: Option<Position>, start: Position) -> Position {
-    match (given, committed) {
-        (None, committed) => committed.unwrap_or(start),
-        (Some(given), None) => given.max(start),
-        (Some(given), Some(committed)) if given < committed => given.max(start.min(committed)),
-        (Some(given), Some(_)) => given,
-    }
-}
-
 /// Waits for the first answer to an assignment; for ever when none is awaited.
 async fn answered(unanswered: &mut [Unanswered]) -> (usize, Vec<Option<Position>>) {
     poll_fn(|cx| {
@@ -368,32 +356,4 @@ async fn thawed(cold: &mut Option<Cold>) -> Thawed {
         Poll::Ready((lease, from, read))
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::start;
-
-    #[test]
-    fn without_a_wish_reading_starts_where_the_group_stands() {
-        assert_eq!(start(None, Some(7), 3), 7);
-        assert_eq!(start(None, None, 3), 3);
-    }
-
-    #[test]
-    fn a_committed_position_that_is_gone_stays_for_the_gap_to_show() {
-        assert_eq!(start(None, Some(2), 5), 2);
-        assert_eq!(start(Some(2), Some(2), 5), 2);
-    }
-
-    #[test]
-    fn a_warm_up_from_below_the_start_is_moved_up() {
-        assert_eq!(start(Some(1), Some(8), 5), 5);
-        assert_eq!(start(Some(1), None, 5), 5);
-    }
-
-    #[test]
-    fn a_warm_up_never_hides_that_committed_records_are_gone() {
-        assert_eq!(start(Some(1), Some(3), 5), 3);
-    }
 }

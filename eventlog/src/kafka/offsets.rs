@@ -16,7 +16,7 @@ use rdkafka::{
 };
 
 use super::{
-    Core, blocking,
+    Core, blocking, claim,
     client::CALL,
     observe::{Observer, locked},
     readers,
@@ -125,10 +125,8 @@ impl Core {
             for element in found.elements() {
                 element.error().map_err(wrong)?;
                 let slot = usize::try_from(element.partition()).ok();
-                if let (Some(slot), Offset::Offset(offset)) =
-                    (slot.and_then(|index| positions.get_mut(index)), element.offset())
-                {
-                    *slot = u64::try_from(offset).ok();
+                if let Some(slot) = slot.and_then(|index| positions.get_mut(index)) {
+                    *slot = claim::standing(&element).committed;
                 }
             }
             core.groups.give_back(&group, consumer);

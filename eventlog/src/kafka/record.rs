@@ -48,9 +48,14 @@ pub(super) fn stored(message: &BorrowedMessage<'_>) -> Stored {
     };
     Stored {
         offset: u64::try_from(message.offset()).unwrap_or_default(),
-        appended_at: message.timestamp().to_millis().unwrap_or_default().saturating_mul(1000),
+        appended_at: appended_at(message),
         record,
     }
+}
+
+/// When the log took a message, in microseconds.
+pub(super) fn appended_at(message: &BorrowedMessage<'_>) -> i64 {
+    message.timestamp().to_millis().unwrap_or_default().saturating_mul(1000)
 }
 
 fn incoming(encoded: Bytes) -> Headers {
@@ -58,7 +63,7 @@ fn incoming(encoded: Bytes) -> Headers {
 }
 
 /// Writes headers as [`Headers`] holds them.
-fn copy_headers(headers: &BorrowedHeaders, buffer: &mut BytesMut) {
+pub(super) fn copy_headers(headers: &BorrowedHeaders, buffer: &mut BytesMut) {
     for index in 0..headers.count() {
         // A name that is not UTF-8, which other clients can write, makes rdkafka panic.
         let header = catch_unwind(AssertUnwindSafe(|| headers.try_get(index)));

@@ -1,0 +1,254 @@
+//! Between a member's poll thread and the task that owns the member.
+//!
+//! The task takes news of leases before records, and records only while their lease lives. The poll
+//! thread takes commands, and stops reading while more waits than the limits say; what it pushes
+//! beyond them is bounded by one round of polling.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::{assignment::Prepared, leases::Leases};
+use crate::{Delivery, Lease, LogError};
+
+/// What the poll thread is told to do.
+pub(super) enum Command {
+    /// Where partitions stand is known: the task can be told of its leases.
+    Prepared(Vec<Prepared>),
+    /// Give out anew what was lost with a transaction.
+    Rewind,
+    /// Leave the group and end; says when it has.
+    Close(Option<oneshot::Sender<()>>),
+}
+
+/// Deliveries one way, commands the other.
+pub(super) struct Mailbox {
+    state: Mutex<State>,
+    arrived: Notify,
+    changed: Condvar,
+    max_bytes: usize,
+    max_records: usize,
+}
+
+#[derive(Default)]
+struct State {
+    controls: VecDeque<Delivery>,
+    data: VecDeque<(Delivery, usize)>,
+    bytes: usize,
+    records: usize,
+    commands: VecDeque<Command>,
+    ended: Option<LogError>,
+}
+
+impl Mailbox {
+    /// An empty one; above these limits the poll thread reads nothing.
+    pub fn new(max_bytes: usize, max_records: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            arrived: Notify::new(),
+            changed: Condvar::new(),
+            max_bytes,
+            max_records,
+        }
+    }
+
+    /// What comes next, for the task. Cancel-safe.
+    pub async fn next(&self) -> Result<Delivery, LogError> {
+        loop {
+            if let Some(next) = self.take() {
+                return next;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Result<Delivery, LogError>> {
+        let mut state = self.lock();
+        if let Some(control) = state.controls.pop_front() {
+            return Some(Ok(control));
+        }
+        if let Some(ended) = &state.ended {
+            return Some(Err(ended.clone()));
+        }
+        let was_full = self.is_full(&state);
+        let (delivery, bytes) = state.data.pop_front()?;
+        state.release(&delivery, bytes);
+        if was_full {
+            self.changed.notify_all();
+        }
+        Some(Ok(delivery))
+    }
+
+    /// News of leases.
+    pub fn tell(&self, control: Delivery) {
+        self.lock().controls.push_back(control);
+        self.arrived.notify_one();
+    }
+
+    /// Records, or a gap; dropped when their lease has ended. `bytes` is what they take.
+    pub fn push(&self, leases: &Leases, delivery: Delivery, bytes: usize) {
+        let mut state = self.lock();
+        // Under the lock: whoever ends a lease calls `forget` after fencing it.
+        if lease_of(&delivery).is_none_or(|lease| !leases.is_live(lease)) {
+            return;
+        }
+        state.bytes += bytes;
+        state.records += records_of(&delivery);
+        state.data.push_back((delivery, bytes));
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Drops what waits under these leases.
+    pub fn forget(&self, leases: &[Lease]) {
+        let mut state = self.lock();
+        for (delivery, bytes) in std::mem::take(&mut state.data) {
+            if lease_of(&delivery).is_some_and(|lease| leases.contains(lease)) {
+                state.release(&delivery, bytes);
+            } else {
+                state.data.push_back((delivery, bytes));
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// Revocations of these leases that were not taken yet came too late.
+    pub fn turn_lost(&self, leases: &[Lease]) {
+        for control in &mut self.lock().controls {
+            if let Delivery::Revoked(revocation) = control {
+                revocation.lost |= revocation.leases.iter().any(|lease| leases.contains(lease));
+            }
+        }
+    }
+
+    /// Nothing more comes, after the news of leases, but this error.
+    pub fn end(&self, error: LogError) {
+        self.lock().ended.get_or_insert(error);
+        self.arrived.notify_one();
+    }
+
+    /// Why nothing more comes.
+    pub fn ended(&self) -> Option<LogError> {
+        self.lock().ended.clone()
+    }
+
+    /// Tells the poll thread to do something.
+    pub fn command(&self, command: Command) {
+        self.lock().commands.push_back(command);
+        self.changed.notify_all();
+    }
+
+    /// What the poll thread is to do.
+    pub fn commands(&self) -> VecDeque<Command> {
+        std::mem::take(&mut self.lock().commands)
+    }
+
+    /// Whether the poll thread may read.
+    pub fn has_room(&self) -> bool {
+        !self.is_full(&self.lock())
+    }
+
+    /// Waits for room or a command.
+    pub fn wait(&self, at_most: Duration) {
+        let state = self.lock();
+        let busy = |state: &mut State| self.is_full(state) && state.commands.is_empty();
+        drop(self.changed.wait_timeout_while(state, at_most, busy));
+    }
+
+    fn is_full(&self, state: &State) -> bool {
+        state.bytes >= self.max_bytes || state.records >= self.max_records
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn release(&mut self, delivery: &Delivery, bytes: usize) {
+        self.bytes -= bytes;
+        self.records -= records_of(delivery);
+    }
+}
+
+fn records_of(delivery: &Delivery) -> usize {
+    match delivery {
+        Delivery::Batch(batch) => batch.records.len(),
+        _ => 0,
+    }
+}
+
+fn lease_of(delivery: &Delivery) -> Option<&Lease> {
+    match delivery {
+        Delivery::Batch(batch) => Some(&batch.lease),
+        Delivery::Gap(gap) => Some(&gap.lease),
+        Delivery::Assigned(_) | Delivery::Revoked(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, Revocation};
+
+    fn batch(lease: &Lease, next: u64) -> Delivery {
+        Delivery::Batch(Batch { lease: lease.clone(), records: Vec::new(), next })
+    }
+
+    fn two() -> (Leases, Lease, Lease) {
+        let leases = Leases::default();
+        let (one, other) = (leases.grant(&"t".into(), 0), leases.grant(&"t".into(), 1));
+        (leases, one, other)
+    }
+
+    #[tokio::test]
+    async fn news_of_leases_come_before_records() {
+        let (leases, lease, _) = two();
+        let mailbox = Mailbox::new(100, 100);
+        mailbox.push(&leases, batch(&lease, 1), 1);
+        mailbox.tell(Delivery::Revoked(Revocation::new(vec![lease], false).0));
+        assert!(matches!(mailbox.next().await.unwrap(), Delivery::Revoked(_)));
+        assert!(matches!(mailbox.next().await.unwrap(), Delivery::Batch(_)));
+    }
+
+    #[tokio::test]
+    async fn records_of_an_ended_lease_never_arrive() {
+        let (leases, ended, live) = two();
+        let mailbox = Mailbox::new(100, 100);
+        mailbox.push(&leases, batch(&ended, 1), 60);
+        mailbox.push(&leases, batch(&live, 1), 60);
+        assert!(!mailbox.has_room());
+        leases.fence([&ended]);
+        mailbox.forget(std::slice::from_ref(&ended));
+        assert!(mailbox.has_room());
+        mailbox.push(&leases, batch(&ended, 2), 60);
+        let Delivery::Batch(next) = mailbox.next().await.unwrap() else { panic!() };
+        assert_eq!(next.lease, live);
+        assert!(mailbox.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_after_the_losses() {
+        let (_, lease, _) = two();
+        let mailbox = Mailbox::new(100, 100);
+        mailbox.end(LogError::Fatal("over".into()));
+        mailbox.tell(Delivery::Revoked(Revocation::new(vec![lease], true).0));
+        assert!(matches!(mailbox.next().await, Ok(Delivery::Revoked(_))));
+        assert!(matches!(mailbox.next().await, Err(LogError::Fatal(_))));
+        assert!(matches!(mailbox.next().await, Err(LogError::Fatal(_))), "and stays so");
+    }
+
+    #[test]
+    fn a_revocation_taken_too_late_says_that_it_is_lost() {
+        let (_, lease, _) = two();
+        let mailbox = Mailbox::new(100, 100);
+        mailbox.tell(Delivery::Revoked(Revocation::new(vec![lease.clone()], false).0));
+        mailbox.turn_lost(&[lease]);
+        let Some(Ok(Delivery::Revoked(revocation))) = mailbox.take() else { panic!() };
+        assert!(revocation.lost);
+    }
+}

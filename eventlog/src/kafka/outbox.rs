@@ -1,0 +1,325 @@
+//! A producer of transactions: what it does in each step, and what an error means for the next.
+//!
+//! librdkafka counts deliveries in its own time; waiting for them here, before the commit, spares its
+//! pause of 100 ms. Every call has a timeout and runs under the watchdog.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, Message, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::ConsumerGroupMetadata,
+    error::{KafkaError, RDKafkaError},
+    message::DeliveryResult,
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
+    types::RDKafkaErrorCode as Code,
+};
+
+use super::{
+    errors,
+    member::Shared,
+    observe::{Observer, Role},
+    record,
+};
+use crate::{AppendError, LogError, Record};
+
+/// How long one call may take before it is repeated.
+const STEP: Duration = Duration::from_secs(5);
+/// A call that takes longer does not come back.
+const HUNG: Duration = Duration::from_secs(20);
+/// Offsets that were not taken by then are given up with their transaction.
+const OFFSETS: Duration = Duration::from_secs(10);
+/// The broker is still finishing a transaction when it has answered; asked too early, librdkafka
+/// waits for 20 ms.
+const BREATH: Duration = Duration::from_millis(3);
+
+/// Why a transaction did not happen.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is to be aborted; what it held comes again.
+    Abort(String),
+    /// It is to be aborted, and would fail again.
+    Refused(LogError),
+    /// The producer is of no use any more. `fenced`: because of another one of its id.
+    Broken { reason: String, fenced: bool },
+}
+
+/// The producer.
+pub(super) struct Outbox {
+    producer: ThreadedProducer<Deliveries>,
+    shared: Arc<Shared>,
+    sent: u64,
+    open: bool,
+    ended: Instant,
+}
+
+impl Outbox {
+    /// Makes the producer and ends what an earlier one of this id left open; fences that one. Tries
+    /// while the cluster does not answer, up to a deadline if there is one.
+    pub fn new(shared: &Arc<Shared>, id: &str, deadline: Option<Instant>) -> Result<Self, Failure> {
+        let clients = &shared.core.clients;
+        let observer = clients.observer(Role::Transactions);
+        let context = Deliveries { observer, counts: Mutex::default(), complete: Condvar::new() };
+        let producer: ThreadedProducer<Deliveries> =
+            clients.transactional_producer(id).create_with_context(context).map_err(|e| {
+                let told = errors::tell(&e);
+                Failure::Refused(LogError::Fatal(format!("no producer for transactions: {told}")))
+            })?;
+        let outbox =
+            Self { producer, shared: shared.clone(), sent: 0, open: false, ended: Instant::now() };
+        let ready = outbox
+            .repeat("init_transactions", deadline, |producer| producer.init_transactions(STEP));
+        ready.map(|()| outbox)
+    }
+
+    /// Begins a transaction.
+    pub fn begin(&mut self) -> Result<(), Failure> {
+        thread::sleep(BREATH.saturating_sub(self.ended.elapsed()));
+        let begun = self.producer.begin_transaction();
+        begun.map_err(|e| self.failure("begin", &e))?;
+        self.open = true;
+        Ok(())
+    }
+
+    /// Whether a transaction has begun and not ended.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Sends records and waits until all replicas have them.
+    pub fn send(&mut self, outputs: &[(Arc<str>, Record)]) -> Result<(), Failure> {
+        self.deliveries().counts().failed = None;
+        for (topic, record) in outputs {
+            self.send_one(topic, record)?;
+        }
+        let complete = self.deliveries().wait(self.sent, HUNG);
+        if let Some((code, topic)) = self.deliveries().counts().failed.take() {
+            let error = KafkaError::MessageProduction(code);
+            return Err(match errors::append_error(&error, true) {
+                AppendError::Refused(_) if code == Code::UnknownTopicOrPartition => {
+                    Failure::Refused(LogError::Unknown(topic))
+                }
+                AppendError::Refused(told) => refused(&topic, &told),
+                _ => self.failure("a delivery", &error),
+            });
+        }
+        if complete { Ok(()) } else { Err(Failure::Abort("records are not delivered".into())) }
+    }
+
+    fn send_one(&mut self, topic: &str, record: &Record) -> Result<(), Failure> {
+        let headers = match record::outgoing(&record.headers) {
+            Ok(headers) => headers,
+            Err(error) => return Err(refused(topic, &error.to_string())),
+        };
+        let mut message = BaseRecord::<[u8], [u8]>::to(topic);
+        message.key = record.key.as_deref();
+        message.payload = record.value.as_deref();
+        message.headers = headers;
+        let until = Instant::now() + HUNG;
+        while let Err((error, back)) = self.producer.send(message) {
+            match error.rdkafka_error_code() {
+                Some(Code::QueueFull) if Instant::now() < until => {
+                    self.deliveries().wait(u64::MAX, Duration::from_millis(10));
+                    message = back;
+                }
+                Some(Code::MessageSizeTooLarge) => {
+                    return Err(refused(topic, &errors::tell(&error)));
+                }
+                _ => return Err(self.failure("send", &error)),
+            }
+        }
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Adds positions; `group` answers, anew for each try, who we are, or why not to go on.
+    pub fn offsets(
+        &self,
+        positions: &TopicPartitionList,
+        group: impl Fn() -> Result<ConsumerGroupMetadata, Failure>,
+    ) -> Result<(), Failure> {
+        let until = Instant::now() + OFFSETS;
+        let mut pause = Pause::default();
+        loop {
+            let metadata = group()?;
+            let call = || self.producer.send_offsets_to_transaction(positions, &metadata, STEP);
+            match self.watched("send_offsets_to_transaction", call) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error)) if error.is_retriable() => {
+                    if Instant::now() >= until {
+                        return Err(Failure::Abort(told("positions", &error)));
+                    }
+                    pause.wait();
+                }
+                Err(error) => return Err(self.failure("positions", &error)),
+            }
+        }
+    }
+
+    /// Commits. Tries until there is an answer, because without one nobody knows what happened.
+    pub fn commit(&mut self) -> Result<(), Failure> {
+        let done = self.repeat("commit", None, |producer| producer.commit_transaction(STEP));
+        self.ended = Instant::now();
+        done?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// Aborts. Tries until there is an answer, as for a commit.
+    pub fn abort(&mut self) -> Result<(), Failure> {
+        let done = self.repeat("abort", None, |producer| producer.abort_transaction(STEP));
+        self.ended = Instant::now();
+        done?;
+        self.open = false;
+        let done = self.deliveries().counts().done; // what was purged was counted
+        self.sent = done;
+        Ok(())
+    }
+
+    fn repeat(
+        &self,
+        what: &'static str,
+        deadline: Option<Instant>,
+        call: impl Fn(&ThreadedProducer<Deliveries>) -> Result<(), KafkaError>,
+    ) -> Result<(), Failure> {
+        let mut pause = Pause::default();
+        loop {
+            match self.watched(what, || call(&self.producer)) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error)) if error.is_retriable() => {
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        return Err(Failure::Abort(told(what, &error)));
+                    }
+                    tracing::debug!(what, error = error.name(), "trying again");
+                }
+                // Before a commit librdkafka is flushed, which only takes time.
+                Err(KafkaError::Flush(_)) => {}
+                Err(error) => return Err(self.failure(what, &error)),
+            }
+            if self.shared.closing.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err(Failure::Abort(format!("{what} was given up: closing")));
+            }
+            pause.wait();
+        }
+    }
+
+    fn watched<T>(&self, what: &'static str, call: impl FnOnce() -> T) -> T {
+        self.shared.watchdog.run(what, HUNG, call)
+    }
+
+    fn failure(&self, what: &str, error: &KafkaError) -> Failure {
+        let reason = match error {
+            KafkaError::Transaction(error) => told(what, error),
+            other => format!("{what}: {}", errors::tell(other)),
+        };
+        let fatal = self.producer.client().fatal_error();
+        let fenced = |code: Code| {
+            matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
+        };
+        match (fatal, error) {
+            (Some((code, _)), _) => Failure::Broken { reason, fenced: fenced(code) },
+            (None, KafkaError::Transaction(e)) if e.is_fatal() => {
+                Failure::Broken { reason, fenced: fenced(e.code()) }
+            }
+            (None, KafkaError::Transaction(e)) if !e.txn_requires_abort() && !self.open => {
+                Failure::Broken { reason, fenced: false }
+            }
+            _ => Failure::Abort(reason),
+        }
+    }
+
+    fn deliveries(&self) -> &Deliveries {
+        self.producer.client().context()
+    }
+}
+
+fn told(what: &str, error: &RDKafkaError) -> String {
+    format!("{what}: {}", error.name())
+}
+
+fn refused(topic: &str, told: &str) -> Failure {
+    Failure::Refused(LogError::Fatal(format!("{topic} refuses a record: {told}")))
+}
+
+/// Grows from try to try.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_millis(10))
+    }
+}
+
+impl Pause {
+    fn wait(&mut self) {
+        thread::sleep(self.0);
+        self.0 = (self.0 * 2).min(Duration::from_millis(500));
+    }
+}
+
+/// Counts deliveries, on the producer's thread.
+struct Deliveries {
+    observer: Observer,
+    counts: Mutex<Counts>,
+    complete: Condvar,
+}
+
+#[derive(Default)]
+struct Counts {
+    done: u64,
+    awaited: u64,
+    /// The first failure: its code and topic.
+    failed: Option<(Code, String)>,
+}
+
+impl Deliveries {
+    /// Waits until so many deliveries were counted in all, or a time.
+    fn wait(&self, awaited: u64, at_most: Duration) -> bool {
+        let mut counts = self.counts();
+        counts.awaited = awaited;
+        let waits = |counts: &mut Counts| counts.done < awaited;
+        let waited = self.complete.wait_timeout_while(counts, at_most, waits);
+        let (counts, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        counts.done >= awaited
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut counts = self.counts();
+        counts.done += 1;
+        if let Err((error, message)) = result
+            && counts.failed.is_none()
+        {
+            let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+            counts.failed = Some((code, message.topic().to_owned()));
+        }
+        if counts.done >= counts.awaited {
+            self.complete.notify_all();
+        }
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.observer.log(level, facility, line);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.observer.stats_raw(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.observer.error(error, reason);
+    }
+}

@@ -1,0 +1,462 @@
+//! The thread that polls a member.
+//!
+//! librdkafka wants to be polled for rebalances whatever the owner does, so this thread never waits
+//! for it longer than a moment: when the owner is behind, partitions are paused and polling goes on.
+//! Reading starts with a seek once the owner has answered an assignment, so a message that arrives
+//! without a reader is of no interest.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Message, Offset, consumer::Consumer as _, error::KafkaError, message::BorrowedMessage,
+    types::RDKafkaErrorCode as Code,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    assignment::{self, Prepared},
+    batch::Builder,
+    errors,
+    mailbox::Command,
+    member::{Consumer, Role, Shared, list, spawn},
+    rebalance::Callbacks,
+};
+use crate::{
+    Assigned, Batch, Delivery, Gap, Lease, LogError, Metrics, Position, subscription::start,
+};
+
+/// Who subscribes may want transactions: the word comes right after, if it comes.
+const UNDECIDED: Duration = Duration::from_millis(20);
+/// How long a poll waits; commands wait as long.
+const IDLE: Duration = Duration::from_millis(20);
+/// The same while an answer or a seek is awaited.
+const BRISK: Duration = Duration::from_millis(2);
+/// The owner may be behind for so long before partitions are paused, which throws away what was
+/// fetched ahead.
+const BEHIND: Duration = Duration::from_millis(500);
+/// Positions at the end of partitions are looked up at most this often.
+const LOOK: Duration = Duration::from_millis(50);
+/// A seek fails until librdkafka has started the partition.
+const SEEK: Duration = Duration::from_secs(10);
+/// How long leaving the group may take.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// Joins the group and polls until told to close.
+pub(super) fn run(shared: &Arc<Shared>) {
+    let role = shared.role(UNDECIDED);
+    let consumer = match join(shared, &role) {
+        Ok(consumer) => Arc::new(consumer),
+        Err(error) => {
+            shared.fail(error);
+            return;
+        }
+    };
+    let _ = shared.consumer.set(Arc::downgrade(&consumer)); // this thread alone sets it
+    let poller = Poller {
+        one_topic: shared.topics.len() == 1,
+        shared: shared.clone(),
+        consumer,
+        readers: Vec::new(),
+        last: 0,
+        changes: 0,
+        unanswered: Vec::new(),
+        seeks: Vec::new(),
+        behind: None,
+        paused: false,
+        at_end: None,
+        rejoin: false,
+        gathered: (0, 0),
+    };
+    if let Some(closed) = poller.run() {
+        let _ = closed.send(()); // nobody waits
+    }
+}
+
+fn join(shared: &Arc<Shared>, role: &Role) -> Result<Consumer, LogError> {
+    let clients = &shared.core.clients;
+    let mut config = clients.member(&shared.group);
+    if let Role::Transactional(id) = role {
+        // Peers look here for who is alive before they end a transaction.
+        config.set("client.id", &**id);
+    }
+    let poll_within = (clients.options.revoke_deadline * 3).max(Duration::from_secs(60));
+    for (name, value) in [
+        ("max.poll.interval.ms", poll_within.as_millis().to_string()),
+        // Fewer messages fetched ahead: each takes as much again inside librdkafka.
+        ("queued.min.messages", "20000".into()),
+    ] {
+        if config.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
+    let observer = clients.member_observer(&shared.group);
+    let context = Callbacks { shared: shared.clone(), observer };
+    let consumer: Consumer = config.create_with_context(context).map_err(refused)?;
+    subscribe(&consumer, shared)?;
+    Ok(consumer)
+}
+
+fn subscribe(consumer: &Consumer, shared: &Shared) -> Result<(), LogError> {
+    let topics: Vec<&str> = shared.topics.iter().map(|topic| &*topic.name).collect();
+    consumer.subscribe(&topics).map_err(refused)
+}
+
+fn refused(error: KafkaError) -> LogError {
+    LogError::Fatal(format!("the group could not be joined: {}", errors::tell(&error)))
+}
+
+struct Poller {
+    shared: Arc<Shared>,
+    consumer: Arc<Consumer>,
+    /// What is read.
+    readers: Vec<Reader>,
+    /// Whose message came last.
+    last: usize,
+    /// The slots that `readers` were last compared with.
+    changes: u64,
+    unanswered: Vec<Unanswered>,
+    seeks: Vec<Seek>,
+    behind: Option<Instant>,
+    paused: bool,
+    /// An end was reached, and may be past a hole.
+    at_end: Option<Instant>,
+    /// The group is being left to join it again.
+    rejoin: bool,
+    one_topic: bool,
+    /// Records and bytes in the readers' batches.
+    gathered: (usize, usize),
+}
+
+struct Reader {
+    lease: Lease,
+    batch: Builder,
+    next: Position,
+    delivered: Position,
+}
+
+struct Unanswered {
+    prepared: Vec<Prepared>,
+    answer: oneshot::Receiver<Vec<Option<Position>>>,
+}
+
+struct Seek {
+    lease: Lease,
+    at: Position,
+    gap: Option<Gap>,
+    until: Instant,
+}
+
+impl Poller {
+    /// Polls; answers who wants to know of the end.
+    fn run(mut self) -> Option<oneshot::Sender<()>> {
+        loop {
+            for command in self.shared.mailbox.commands() {
+                match command {
+                    Command::Prepared(prepared) => self.tell(prepared),
+                    Command::Rewind => self.rewind(),
+                    Command::Close(told) => {
+                        self.close();
+                        return told;
+                    }
+                }
+            }
+            self.prepare();
+            self.answers();
+            self.seek();
+            if self.rejoin && !self.shared.holds_any() {
+                self.rejoin = false;
+                if let Err(error) = subscribe(&self.consumer, &self.shared) {
+                    self.shared.fail(error);
+                }
+            }
+            if self.may_read() {
+                let brisk = !self.unanswered.is_empty() || !self.seeks.is_empty();
+                self.read(if brisk { BRISK } else { IDLE });
+            }
+        }
+    }
+
+    /// Finds out where new partitions stand, without holding up this thread.
+    fn prepare(&self) {
+        let fresh = self.shared.take_fresh();
+        if fresh.is_empty() {
+            return;
+        }
+        let (shared, consumer) = (self.shared.clone(), self.consumer.clone());
+        let prepare = move || assignment::prepare(&shared, &consumer, fresh);
+        if let Err(error) = spawn("log-assignment", prepare) {
+            self.shared.fail(error);
+        }
+    }
+
+    /// Tells the owner of its leases.
+    fn tell(&mut self, mut prepared: Vec<Prepared>) {
+        let leases: Vec<_> = prepared.iter().map(|p| p.assignment.lease.clone()).collect();
+        let mut lives = self.shared.telling(&leases).into_iter();
+        prepared.retain(|_| lives.next().unwrap_or_default());
+        if prepared.is_empty() || self.shared.closing.load(Ordering::Relaxed) {
+            return;
+        }
+        let assignments = prepared.iter().map(|p| p.assignment.clone()).collect();
+        let (assigned, answer) = Assigned::new(assignments);
+        self.unanswered.push(Unanswered { prepared, answer });
+        self.shared.mailbox.tell(Delivery::Assigned(assigned));
+    }
+
+    fn answers(&mut self) {
+        let mut answered = Vec::new();
+        self.unanswered.retain_mut(|waiting| {
+            let answer = match waiting.answer.try_recv() {
+                Ok(answer) => answer,
+                Err(oneshot::error::TryRecvError::Closed) => Vec::new(),
+                Err(oneshot::error::TryRecvError::Empty) => return true,
+            };
+            answered.push((std::mem::take(&mut waiting.prepared), answer));
+            false
+        });
+        for (prepared, answer) in answered {
+            let given = answer.into_iter().chain(std::iter::repeat(None));
+            for (prepared, given) in prepared.into_iter().zip(given) {
+                self.begin(prepared, given);
+            }
+        }
+    }
+
+    fn begin(&mut self, Prepared { assignment, log_start }: Prepared, given: Option<Position>) {
+        let lease = assignment.lease;
+        let wanted = start(given, assignment.committed, log_start);
+        let gone = wanted < log_start;
+        let gap = gone.then(|| Gap { lease: lease.clone(), from: wanted, to: log_start });
+        let until = Instant::now() + SEEK;
+        self.seeks.push(Seek { lease, at: wanted.max(log_start), gap, until });
+    }
+
+    /// Starts reading where it was answered.
+    fn seek(&mut self) {
+        self.seeks.retain(|seek| self.shared.leases.is_live(&seek.lease));
+        if self.seeks.is_empty() {
+            return;
+        }
+        let wanted = list(self.seeks.iter().map(|seek| (&seek.lease, offset(seek.at))));
+        let Ok(sought) = self.consumer.seek_partitions(wanted, Duration::from_secs(2)) else {
+            return self.sought_in_vain();
+        };
+        let mut started = Vec::new();
+        self.seeks.retain(|seek| {
+            let place = sought.find_partition(
+                &seek.lease.topic,
+                super::member::kafka_partition(seek.lease.partition),
+            );
+            let done = place.is_some_and(|place| place.error().is_ok());
+            if done {
+                started.push((seek.lease.clone(), seek.at, seek.gap.clone()));
+            }
+            !done
+        });
+        let resumed = list(started.iter().map(|(lease, at, _)| (lease, offset(*at))));
+        if let Err(error) = self.consumer.resume(&resumed) {
+            tracing::warn!(error = errors::tell(&error), "partitions could not be resumed");
+        }
+        self.paused = false; // if others are, the next look pauses these as well
+        for (lease, next, gap) in started {
+            tracing::debug!(group = %self.shared.group, partition = lease.partition, next, "reads");
+            if let Some(gap) = gap {
+                self.report(gap);
+            }
+            self.readers
+                .retain(|r| r.lease.partition != lease.partition || r.lease.topic != lease.topic);
+            self.readers.push(Reader { lease, batch: Builder::default(), next, delivered: next });
+        }
+        self.sought_in_vain();
+    }
+
+    fn sought_in_vain(&mut self) {
+        if self.seeks.iter().any(|seek| seek.until <= Instant::now()) {
+            tracing::warn!(group = %self.shared.group, "partitions do not start; joining anew");
+            self.leave_to_rejoin();
+        }
+    }
+
+    fn report(&self, gap: Gap) {
+        let (topic, partition) = (&gap.lease.topic, gap.lease.partition);
+        tracing::warn!(group = %self.shared.group, %topic, partition, from = gap.from, to = gap.to,
+            "retention took records before they were read");
+        Metrics::of(&self.shared.core.clients.options.metrics.gaps, topic).inc();
+        self.shared.mailbox.push(&self.shared.leases, Delivery::Gap(gap), 64);
+    }
+
+    /// Whether the owner can take more; if not, waits a moment, and pauses when that does not help.
+    fn may_read(&mut self) -> bool {
+        if self.shared.mailbox.has_room() {
+            self.behind = None;
+            if self.paused {
+                self.paused = false;
+                let all = list(self.readers.iter().map(|r| (&r.lease, Offset::Invalid)));
+                if let Err(error) = self.consumer.resume(&all) {
+                    tracing::warn!(error = errors::tell(&error), "reading could not be resumed");
+                }
+            }
+            return true;
+        }
+        let since = *self.behind.get_or_insert_with(Instant::now);
+        if since.elapsed() < BEHIND {
+            self.shared.mailbox.wait(IDLE);
+            return self.shared.mailbox.has_room();
+        }
+        if !self.paused {
+            let all = list(self.readers.iter().map(|r| (&r.lease, Offset::Invalid)));
+            self.paused = self.consumer.pause(&all).is_ok();
+        }
+        true // for callbacks; what slips in is little
+    }
+
+    fn read(&mut self, wait: Duration) {
+        let options = &self.shared.core.clients.options;
+        let (max_records, max_bytes) = (options.batch_records, options.batch_bytes);
+        let consumer = self.consumer.clone();
+        let mut polled = consumer.poll(wait);
+        while let Some(event) = polled {
+            self.compare();
+            match event {
+                Ok(message) => self.message(&message),
+                Err(KafkaError::PartitionEOF(_)) => {
+                    self.at_end.get_or_insert_with(Instant::now);
+                }
+                Err(error) => self.trouble(&error),
+            }
+            if self.gathered.0 >= max_records || self.gathered.1 >= max_bytes {
+                break;
+            }
+            polled = consumer.poll(Duration::ZERO);
+        }
+        self.compare();
+        if self.at_end.is_some_and(|since| since.elapsed() >= LOOK) {
+            self.at_end = None;
+            self.pass_holes();
+        }
+        self.flush();
+    }
+
+    /// Lets go of readers whose lease has ended.
+    fn compare(&mut self) {
+        let changes = self.shared.changes.load(Ordering::Acquire);
+        if changes != self.changes {
+            self.changes = changes;
+            let leases = &self.shared.leases;
+            self.readers.retain(|reader| leases.is_live(&reader.lease));
+            self.last = 0;
+        }
+    }
+
+    fn message(&mut self, message: &BorrowedMessage<'_>) {
+        let Ok(partition) = u32::try_from(message.partition()) else { return };
+        let Ok(at) = u64::try_from(message.offset()) else { return };
+        let one_topic = self.one_topic;
+        let is_of = |reader: &Reader| {
+            reader.lease.partition == partition
+                && (one_topic || *reader.lease.topic == *message.topic())
+        };
+        if !self.readers.get(self.last).is_some_and(is_of) {
+            let Some(found) = self.readers.iter().position(is_of) else { return };
+            self.last = found;
+        }
+        let reader = &mut self.readers[self.last];
+        if at < reader.next {
+            return;
+        }
+        reader.next = at + 1;
+        let bytes = reader.batch.add(message, at);
+        self.gathered = (self.gathered.0 + 1, self.gathered.1 + bytes);
+    }
+
+    /// Positions at the end pass what is not shown: markers and aborted records.
+    fn pass_holes(&mut self) {
+        let Ok(positions) = self.consumer.position() else { return };
+        for place in positions.elements() {
+            let Offset::Offset(at) = place.offset() else { continue };
+            let (partition, at) = (place.partition(), u64::try_from(at).unwrap_or_default());
+            let reader = self.readers.iter_mut().find(|reader| {
+                super::member::kafka_partition(reader.lease.partition) == partition
+                    && *reader.lease.topic == *place.topic()
+            });
+            if let Some(reader) = reader {
+                reader.next = reader.next.max(at);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.gathered = (0, 0);
+        for reader in &mut self.readers {
+            if reader.next > reader.delivered {
+                let (records, bytes) = reader.batch.take();
+                reader.delivered = reader.next;
+                let batch = Batch { lease: reader.lease.clone(), records, next: reader.next };
+                self.shared.mailbox.push(&self.shared.leases, Delivery::Batch(batch), bytes);
+            }
+        }
+    }
+
+    fn trouble(&mut self, error: &KafkaError) {
+        let told = errors::tell(error);
+        match error.rdkafka_error_code() {
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
+                // librdkafka has stopped the partition and does not say which. A new assignment
+                // finds what is gone.
+                tracing::warn!(group = %self.shared.group, "a position is gone; joining anew");
+                self.leave_to_rejoin();
+            }
+            Some(Code::PollExceeded) => {}
+            code if matches!(error, KafkaError::MessageConsumptionFatal(_))
+                || code.is_some_and(errors::is_final) =>
+            {
+                let why = self.consumer.client().fatal_error();
+                let why = why.map_or(told, |(code, _)| code.to_string());
+                let what = format!("the membership of the group {} has ended", self.shared.group);
+                self.shared.fail(LogError::Fatal(format!("{what}: {why}")));
+            }
+            _ => tracing::debug!(group = %self.shared.group, error = told, "while polling"),
+        }
+    }
+
+    fn leave_to_rejoin(&mut self) {
+        if !self.rejoin {
+            self.rejoin = true;
+            self.shared.lose_all();
+            self.seeks.clear();
+            self.consumer.unsubscribe();
+        }
+    }
+
+    /// New leases for what an aborted transaction took along, from where the group stands.
+    fn rewind(&mut self) {
+        let renewed = self.shared.renew();
+        self.compare();
+        if renewed.is_empty() {
+            return;
+        }
+        let all = list(renewed.iter().map(|lease| (lease, Offset::Invalid)));
+        if let Err(error) = self.consumer.pause(&all) {
+            tracing::warn!(error = errors::tell(&error), "partitions could not be paused");
+        }
+    }
+
+    /// Leaves the group. By `unsubscribe`, because with that even a static member leaves at once.
+    fn close(self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        self.shared.lose_all();
+        self.consumer.unsubscribe();
+        let until = Instant::now() + LEAVE;
+        while self.shared.holds_any() && Instant::now() < until {
+            drop(self.consumer.poll(IDLE));
+        }
+        // The consumer goes with this thread: closing it blocks.
+    }
+}
+
+fn offset(position: Position) -> Offset {
+    Offset::Offset(i64::try_from(position).unwrap_or(i64::MAX))
+}
