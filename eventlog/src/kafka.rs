@@ -48,11 +48,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rdkafka::producer::Producer as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 pub use self::metrics::{BrokerLabel, ClientLabel, KafkaMetrics, LagLabel};
 use self::{
-    client::Clients, compare::Ends, observe::Health, offsets::Groups, produce::Appender,
+    client::Clients,
+    compare::Ends,
+    observe::{Health, Observer},
+    offsets::Groups,
+    produce::Appender,
     readers::Readers,
 };
 use crate::{
@@ -61,7 +65,7 @@ use crate::{
 };
 
 /// How long a look whether any broker answers may take, and the pause before the next.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(300);
 /// How often idle clients are looked after.
 const TEND: Duration = Duration::from_secs(5);
@@ -72,6 +76,7 @@ pub async fn open(url: &str, options: Options) -> Result<KafkaLog, LogError> {
     let clients = Arc::new(Clients::new(brokers::parse(url)?, options)?);
     let core = Arc::new(Core {
         appender: Appender::new(clients.clone())?,
+        lookup: readers::lookup(&clients)?,
         readers: Readers::new(clients.clone()),
         groups: Groups::default(),
         ends: Ends::default(),
@@ -103,6 +108,7 @@ pub(crate) struct Core {
     /// Makes clients; also holds the options and the metrics.
     pub clients: Arc<Clients>,
     appender: Appender,
+    lookup: BaseConsumer<Observer>,
     readers: Arc<Readers>,
     groups: Groups,
     ends: Ends,
@@ -145,6 +151,7 @@ async fn watch(core: Weak<Core>, health: Arc<Health>) {
         core.readers.prune();
         let look = core.clone();
         let tended = blocking("a look at the brokers", move || {
+            readers::listen(&look.lookup);
             look.groups.poll();
             Ok(!doubt || look.answers())
         });
@@ -167,11 +174,10 @@ async fn watch(core: Weak<Core>, health: Arc<Health>) {
 impl Core {
     /// Whether any broker answers; blocks.
     fn answers(&self) -> bool {
-        let producer = self.appender.current();
         // A topic that is known, since the list of all may be long.
         let topic =
             self.known.0.read().unwrap_or_else(PoisonError::into_inner).keys().next().cloned();
-        producer.native().client().fetch_metadata(topic.as_deref(), LOOK).is_ok()
+        self.lookup.client().fetch_metadata(topic.as_deref(), LOOK).is_ok()
     }
 }
 

@@ -145,6 +145,16 @@ impl Clients {
         })
     }
 
+    /// A client that only asks: for metadata, and for how much was ever appended, committed or not. It has
+    /// connections of its own, because a broker answers the requests of a connection one after the
+    /// other, and an append may wait for replicas that have just died.
+    pub fn lookup(&self) -> ClientConfig {
+        self.config(|set| {
+            set("isolation.level", "read_uncommitted".into());
+            set("statistics.interval.ms", "0".into());
+        })
+    }
+
     /// A client for topics and their configuration.
     pub fn admin(&self) -> ClientConfig {
         self.config(|_| {})
@@ -158,8 +168,6 @@ impl Clients {
 
     fn produces(&self, set: &mut dyn FnMut(&str, String)) {
         set("enable.idempotence", "true".into());
-        // What it asks of a partition's end is how much was ever appended, committed or not.
-        set("isolation.level", "read_uncommitted".into());
         set("acks", "all".into());
         set("partitioner", "murmur2_random".into());
         set("compression.type", "lz4".into());

@@ -12,7 +12,6 @@ use std::{
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    producer::Producer as _,
 };
 
 use super::{
@@ -56,10 +55,8 @@ impl Core {
             }
             other => other,
         };
-        // The producer asks for everything, the consumer for what is committed.
-        let producer = self.appender.current();
-        let (_, all) =
-            producer.native().client().fetch_watermarks(topic, index, CALL).map_err(wrong)?;
+        // One asks for everything, the other for what is committed.
+        let (_, all) = self.lookup.client().fetch_watermarks(topic, index, CALL).map_err(wrong)?;
         let (until, mut pause) = (Instant::now() + OPEN, Duration::from_millis(1));
         loop {
             let (start, end) = reader.fetch_watermarks(topic, index, CALL).map_err(wrong)?;
@@ -137,9 +134,8 @@ impl Core {
 
     /// Who leads a partition; blocks.
     pub fn leader(&self, topic: &str, partition: u32) -> Result<i32, LogError> {
-        let producer = self.appender.current();
-        let metadata = producer
-            .native()
+        let metadata = self
+            .lookup
             .client()
             .fetch_metadata(Some(topic), CALL)
             .map_err(|error| self.unanswered("the look-up", topic, &error))?;
@@ -188,7 +184,7 @@ impl Groups {
         };
         let (_, consumer) = kept.remove(at);
         drop(kept);
-        (0..1000).take_while(|_| consumer.poll(Duration::ZERO).is_some()).for_each(drop);
+        readers::listen(&consumer);
         Ok(consumer)
     }
 
@@ -205,7 +201,7 @@ impl Groups {
     /// Lets the idle ones say what they have to.
     pub fn poll(&self) {
         for (_, consumer) in &*locked(&self.0) {
-            (0..1000).take_while(|_| consumer.poll(Duration::ZERO).is_some()).for_each(drop);
+            readers::listen(consumer);
         }
     }
 }

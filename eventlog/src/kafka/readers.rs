@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer as _},
+};
 
 use super::{
     client::Clients,
@@ -43,8 +46,7 @@ impl Readers {
         let idle = locked(&self.idle).pop();
         let consumer = match idle {
             Some((_, consumer)) => {
-                // What it had to tell meanwhile: bounded, and never a record.
-                (0..1000).take_while(|_| consumer.poll(Duration::ZERO).is_some()).for_each(drop);
+                listen(&consumer);
                 consumer
             }
             None => make(&self.clients, None)?,
@@ -78,10 +80,24 @@ pub(super) fn make(
 ) -> Result<BaseConsumer<Observer>, LogError> {
     let mut config = clients.reader(group);
     config.set("statistics.interval.ms", "0");
+    create(clients, &config)
+}
+
+/// A client that only asks.
+pub(super) fn lookup(clients: &Clients) -> Result<BaseConsumer<Observer>, LogError> {
+    create(clients, &clients.lookup())
+}
+
+fn create(clients: &Clients, config: &ClientConfig) -> Result<BaseConsumer<Observer>, LogError> {
     config.create_with_context(clients.observer(Role::Reader)).map_err(|error| {
         let told = tell(&error);
         LogError::Fatal(format!("no consumer can be made with these log.properties: {told}"))
     })
+}
+
+/// Lets a consumer that reads nothing say what it has to; bounded.
+pub(super) fn listen(consumer: &BaseConsumer<Observer>) {
+    (0..1000).take_while(|_| consumer.poll(Duration::ZERO).is_some()).for_each(drop);
 }
 
 impl Loan {

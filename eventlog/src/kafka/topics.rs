@@ -14,9 +14,9 @@ use rdkafka::{
     admin::{
         AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
     },
+    consumer::Consumer as _,
     error::KafkaError,
     metadata::MetadataTopic,
-    producer::Producer as _,
     topic_partition_list::{Offset, TopicPartitionList},
     types::RDKafkaErrorCode as Code,
 };
@@ -53,9 +53,8 @@ impl Found {
 impl Core {
     /// Looks a topic up; blocks.
     fn find(&self, topic: &str) -> Result<Found, LogError> {
-        let producer = self.appender.current();
-        let metadata = producer
-            .native()
+        let metadata = self
+            .lookup
             .client()
             .fetch_metadata(Some(topic), CALL)
             .map_err(|error| self.unanswered("the look-up", topic, &error))?;
@@ -93,9 +92,8 @@ impl Core {
     pub async fn topics(self: &Arc<Self>) -> Result<Vec<TopicInfo>, LogError> {
         let core = self.clone();
         let list = move || {
-            let producer = core.appender.current();
-            let metadata = producer
-                .native()
+            let metadata = core
+                .lookup
                 .client()
                 .fetch_metadata(None, CALL)
                 .map_err(|error| core.unanswered("the list", "topics", &error))?;
@@ -295,8 +293,7 @@ impl Core {
     async fn brokers(self: &Arc<Self>) -> Result<usize, LogError> {
         let core = self.clone();
         let count = move || {
-            let producer = core.appender.current();
-            let metadata = producer.native().client().fetch_metadata(None, CALL);
+            let metadata = core.lookup.client().fetch_metadata(None, CALL);
             metadata
                 .map(|metadata| metadata.brokers().len())
                 .map_err(|error| core.unanswered("the look-up", "brokers", &error))
