@@ -87,6 +87,11 @@ pub async fn open(url: &str, options: Options) -> Result<KafkaLog, LogError> {
     Ok(KafkaLog(core))
 }
 
+/// Says what is wrong with a URL or a property; librdkafka looks at those, too.
+pub fn check(url: &str, options: Options) -> Result<(), LogError> {
+    Clients::new(brokers::parse(url)?, options).map(drop)
+}
+
 /// A handle on a Kafka cluster; clones share it.
 #[derive(Clone)]
 pub struct KafkaLog(Arc<Core>);

@@ -34,7 +34,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use driver::{LogDriver, ReadDriver, SubscriptionDriver, TransactDriver};
 pub use metrics::Metrics;
-pub use options::{Clock, Options, open};
+pub use options::{Clock, Options, check, open};
 pub use partitioner::partition_for;
 pub use record::{Headers, HeadersBuilder, Record, Stored};
 pub use subscription::{

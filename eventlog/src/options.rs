@@ -29,6 +29,14 @@ pub async fn open(url: &str, options: Options) -> Result<Log, LogError> {
     }
 }
 
+/// Says what is wrong with a URL, the instance and the properties, and asks nobody for it.
+pub fn check(url: &str, options: &Options) -> Result<(), LogError> {
+    match url.split_once(':') {
+        Some(("kafka", _)) => kafka::check(url, options.clone()),
+        _ => Ok(()),
+    }
+}
+
 /// Limits of a log, and what it takes from outside.
 #[derive(Clone)]
 pub struct Options {

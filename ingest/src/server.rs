@@ -5,16 +5,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use axum::Router;
-use schemas::{
-    Backbone, DEFAULT_NAMESPACE,
-    backbone::{Contract, contracts},
-    topics,
-};
+use schemas::{Backbone, DEFAULT_NAMESPACE, backbone::Setup, topics};
 use service::{
     app::{App, announce},
-    config::{Config, Instance, Loaded, Shared},
+    config::{Config, Loaded, Shared},
     http, process,
 };
 use tokio::net::TcpListener;
@@ -31,8 +27,7 @@ pub struct Server {
     /// Where operators look.
     pub admin_addr: SocketAddr,
     config: Config,
-    instance: Instance,
-    contracts: Vec<Contract>,
+    setup: Setup,
     http: TcpListener,
     admin: TcpListener,
 }
@@ -51,17 +46,16 @@ impl Server {
     /// Checks and binds.
     pub async fn bind(loaded: Loaded) -> Result<Self> {
         let config = loaded.config;
-        let contracts = contracts(&config).map_err(|mistakes| anyhow!(mistakes.join("\n")))?;
-        let instance = config.log.instance().map_err(|m| anyhow!(m)).context("log.instance")?;
+        let setup = Setup::of(&config).map_err(|mistakes| anyhow!(mistakes.join("\n")))?;
         let http = http::bind(config.http.listen, "http.listen").await?;
         let admin = http::bind(config.admin.listen, "admin.listen").await?;
         let (http_addr, admin_addr) = (http.local_addr()?, admin.local_addr()?);
-        Ok(Self { http_addr, admin_addr, config, instance, contracts, http, admin })
+        Ok(Self { http_addr, admin_addr, config, setup, http, admin })
     }
 
     /// Opens the log, however long that takes, and serves.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { http_addr, admin_addr, config, instance, contracts, http, admin } = self;
+        let Self { http_addr, admin_addr, config, setup, http, admin } = self;
         let mut meters = process::meters(NAME);
         let log_metrics = eventlog::Metrics::register(&mut meters);
         let http_metrics = http::Metrics::register(&mut meters);
@@ -73,7 +67,7 @@ impl Server {
         let part = app.part("log");
         let assemble = async {
             let topics = [topics::RAW];
-            let open = Backbone::open(&config, &instance, &topics, &contracts, log_metrics, &part);
+            let open = Backbone::open(&config, &setup, &topics, log_metrics, &part);
             let backbone = open.await?;
             backbone.attend(&mut app, upkeep, part.clone());
             routes.set(door_of(&config, &backbone, metrics));

@@ -59,19 +59,11 @@ impl Node {
         topics.extend([topics::RAW, topics::CLEAN]);
         let log_metrics = metrics.log.clone();
         // One after the other: a folder that another process holds is the same news twice.
-        let backbone = Backbone::open(
-            config,
-            &plan.instance,
-            &topics,
-            &plan.contracts,
-            log_metrics,
-            &log_part,
-        )
-        .await?;
+        let backbone = Backbone::open(config, &plan.setup, &topics, log_metrics, &log_part).await?;
         let store = sink::open_store(config, &store_part).await?;
         backbone.attend(&mut app, upkeep, log_part);
         sink::attend_store(&mut app, upkeep, &store, store_part);
-        let Plan { processors, definitions, instance, .. } = plan;
+        let Plan { processors, definitions, setup } = plan;
         sink::spawn(&mut app, storing, config, definitions, &backbone, &store, metrics.sink);
         processors::spawn(
             &mut app,
@@ -79,7 +71,7 @@ impl Node {
             processors,
             &backbone,
             &metrics.processors,
-            &instance,
+            &setup.instance,
         );
         let door = ingest::door_of(config, &backbone, metrics.ingest);
         routes.set(door.merge(query::routes_of(config, &store, metrics.query)));

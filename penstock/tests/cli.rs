@@ -82,6 +82,28 @@ fn a_program_that_does_not_compile_is_a_mistake_of_the_configuration() {
 }
 
 #[test]
+fn what_the_log_would_refuse_is_a_mistake_of_the_configuration() {
+    let text = "[log]\nurl = 'kafka://127.0.0.1:1'\n[log.properties]\nacks = 1\n";
+    let (_dir, path) = file("penstock.toml", text);
+    let output = penstock(&["config", "check", "--config", &path]);
+    assert_eq!(code(&output), 1);
+    let said = stderr(&output);
+    assert!(said.contains("acks cannot be set"), "{said}");
+}
+
+#[test]
+fn a_demo_elsewhere_is_told_what_is_wrong_with_a_url() {
+    for (option, url, says) in [
+        ("--log", "kakfa://a:9092", "did you mean `kafka://"),
+        ("--store", "scylla://a:9042", "names no keyspace"),
+    ] {
+        let output = penstock(&["demo", option, url]);
+        assert_eq!(code(&output), 2, "{url}");
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_good_configuration_is_summed_up_and_shown_without_secrets() {
     let rollup = "rollups = [{ name = 'sales', type = 'order', windows = ['1h'] }]\n";
     let (_dir, path) = file("penstock.toml", rollup);

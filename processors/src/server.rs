@@ -5,12 +5,8 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, anyhow};
-use schemas::{
-    Backbone,
-    backbone::{Contract, contracts},
-    topics,
-};
+use anyhow::{Result, anyhow};
+use schemas::{Backbone, backbone::Setup, topics};
 use service::{
     app::{App, StageId, announce},
     config::{Config, Instance, Loaded, ProcessorConfig, Shared},
@@ -30,8 +26,7 @@ pub struct Server {
     pub admin_addr: SocketAddr,
     name: &'static str,
     config: Config,
-    instance: Instance,
-    contracts: Vec<Contract>,
+    setup: Setup,
     planned: Vec<Planned>,
     admin: TcpListener,
 }
@@ -58,24 +53,23 @@ impl Server {
         loaded: Loaded,
         processors: Vec<ProcessorConfig>,
     ) -> Result<Self> {
-        let both = (plan(&loaded, processors), contracts(&loaded.config));
-        let (planned, contracts) = match both {
-            (Ok(planned), Ok(contracts)) => (planned, contracts),
-            (planned, contracts) => {
-                let mistakes = [planned.err(), contracts.err()].into_iter().flatten().flatten();
+        let both = (plan(&loaded, processors), Setup::of(&loaded.config));
+        let (planned, setup) = match both {
+            (Ok(planned), Ok(setup)) => (planned, setup),
+            (planned, setup) => {
+                let mistakes = [planned.err(), setup.err()].into_iter().flatten().flatten();
                 return Err(anyhow!(mistakes.collect::<Vec<_>>().join("\n")));
             }
         };
         let config = loaded.config;
-        let instance = config.log.instance().map_err(|m| anyhow!(m)).context("log.instance")?;
         let admin = http::bind(config.admin.listen, "admin.listen").await?;
         let admin_addr = admin.local_addr()?;
-        Ok(Self { admin_addr, name, config, instance, contracts, planned, admin })
+        Ok(Self { admin_addr, name, config, setup, planned, admin })
     }
 
     /// Opens the log, however long that takes, and processes.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { admin_addr, name, config, instance, contracts, planned, admin } = self;
+        let Self { admin_addr, name, config, setup, planned, admin } = self;
         let mut meters = process::meters(name);
         let log_metrics = eventlog::Metrics::register(&mut meters);
         let metrics = Metrics::register(&mut meters);
@@ -85,10 +79,10 @@ impl Server {
         let part = app.part("log");
         let assemble = async {
             let topics = topics_of(planned.iter().map(|(processor, _)| processor));
-            let open = Backbone::open(&config, &instance, &topics, &contracts, log_metrics, &part);
+            let open = Backbone::open(&config, &setup, &topics, log_metrics, &part);
             let backbone = open.await?;
             backbone.attend(&mut app, upkeep, part.clone());
-            spawn(&mut app, work, planned, &backbone, &metrics, &instance);
+            spawn(&mut app, work, planned, &backbone, &metrics, &setup.instance);
             app.ready();
             Ok(())
         };

@@ -26,6 +26,44 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A schema to register at start: event type and Avro text.
 pub type Contract = (String, String);
 
+/// What a service brings to the log, checked before anything is opened.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// What tells this process from its replicas.
+    pub instance: Instance,
+    /// Schemas to register.
+    pub contracts: Vec<Contract>,
+}
+
+impl Setup {
+    /// Of a configuration.
+    ///
+    /// # Errors
+    /// Every mistake, one an entry.
+    pub fn of(config: &Config) -> Result<Self, Vec<String>> {
+        let mut mistakes = Vec::new();
+        let contracts = contracts(config).map_err(|found| mistakes.extend(found));
+        let instance = match config.log.instance() {
+            Ok(instance) => Some(instance),
+            Err(message) => {
+                mistakes.push(format!("log.instance: {message}"));
+                None
+            }
+        };
+        if let Some(instance) = &instance {
+            let options = options(&config.log, instance, eventlog::Metrics::default());
+            let checked = eventlog::check(&config.log.url, &options);
+            mistakes.extend(checked.err().map(|error| error.to_string()));
+        }
+        match (contracts, instance) {
+            (Ok(contracts), Some(instance)) if mistakes.is_empty() => {
+                Ok(Self { instance, contracts })
+            }
+            _ => Err(mistakes),
+        }
+    }
+}
+
 /// The log and what its records mean; clones share both.
 #[derive(Clone)]
 pub struct Backbone {
@@ -36,17 +74,16 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Opens the log that the configuration names, with these topics, and registers these schemas.
+    /// Opens the log that the configuration names, with these topics, and registers the setup's schemas.
     /// Waits for as long as the log cannot be reached; cancel it to stop.
     pub async fn open(
         config: &Config,
-        instance: &Instance,
+        setup: &Setup,
         topics: &[&str],
-        contracts: &[Contract],
         metrics: eventlog::Metrics,
         part: &Part,
     ) -> Result<Self> {
-        let options = options(&config.log, instance, metrics);
+        let options = options(&config.log, &setup.instance, metrics);
         let again = |error: &LogError| matches!(error, LogError::Retry(_));
         // The log says itself what cannot be opened, where, and what to do.
         let log =
@@ -59,7 +96,7 @@ impl Backbone {
         let registry = until_open(part, again, || Registry::open(log.clone()))
             .await
             .context("cannot open the schema registry")?;
-        for (kind, text) in contracts {
+        for (kind, text) in &setup.contracts {
             let again =
                 |error: &RegisterError| matches!(error, RegisterError::Registry(e) if again(e));
             until_open(part, again, || registry.register(DEFAULT_NAMESPACE, kind, text))
@@ -87,7 +124,7 @@ impl Backbone {
 }
 
 /// The schemas that the configuration wants registered, or every mistake in them.
-pub fn contracts(config: &Config) -> Result<Vec<Contract>, Vec<String>> {
+fn contracts(config: &Config) -> Result<Vec<Contract>, Vec<String>> {
     let mut contracts = Vec::new();
     let mut mistakes = Vec::new();
     for (kind, path) in &config.schemas.register {
@@ -180,25 +217,21 @@ mod tests {
         Config { schemas: SchemasConfig { register, ..Default::default() }, ..Config::default() }
     }
 
+    async fn open(config: &Config, setup: &Setup, topics: &[&str]) -> Result<Backbone> {
+        let part = Health::default().part("log");
+        Backbone::open(config, setup, topics, eventlog::Metrics::default(), &part).await
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_service_finds_its_topics_and_its_schemas() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let instance = config.log.instance().unwrap();
-        let part = Health::default().part("log");
         let contract = (crate::bundled::FLIGHT_DEPARTED_TYPE, crate::bundled::FLIGHT_DEPARTED);
-        let contract = (contract.0.to_owned(), contract.1.to_owned());
-        let open = Backbone::open(
-            &config,
-            &instance,
-            &["a", "b", "a"],
-            std::slice::from_ref(&contract),
-            eventlog::Metrics::default(),
-            &part,
-        );
-        let backbone = open.await.unwrap();
-        let registered = backbone.codec.registry().latest(DEFAULT_NAMESPACE, &contract.0).unwrap();
-        assert_eq!((registered.version, &*registered.text), (1, &*contract.1));
+        let contracts = vec![(contract.0.to_owned(), contract.1.to_owned())];
+        let setup = Setup { contracts, ..Setup::of(&config).unwrap() };
+        let backbone = open(&config, &setup, &["a", "b", "a"]).await.unwrap();
+        let registered = backbone.codec.registry().latest(DEFAULT_NAMESPACE, contract.0).unwrap();
+        assert_eq!((registered.version, &*registered.text), (1, contract.1));
         for topic in ["a", "b"] {
             assert_eq!(backbone.log.topic(topic).await.unwrap().partitions, 4);
         }
@@ -208,16 +241,25 @@ mod tests {
     async fn topics_that_are_not_as_configured_are_an_error_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
-        let instance = config.log.instance().unwrap();
-        let part = Health::default().part("log");
+        let setup = Setup::of(&config).unwrap();
         for (partitions, good) in [(4, true), (5, false)] {
             config.topics.partitions = partitions;
-            let metrics = eventlog::Metrics::default();
-            let open = Backbone::open(&config, &instance, &["a"], &[], metrics, &part).await;
-            match open {
+            match open(&config, &setup, &["a"]).await {
                 Ok(_) => assert!(good),
                 Err(error) => assert!(!good && format!("{error:#}").contains("topic a"), "{error}"),
             }
+        }
+    }
+
+    #[test]
+    fn properties_are_checked_before_a_broker_is_asked() {
+        let mut config = Config::default();
+        config.log.url = "kafka://127.0.0.1:1".into();
+        Setup::of(&config).unwrap();
+        for (name, value) in [("acks", "1"), ("linger.mss", "5"), ("linger.ms", "soon")] {
+            config.log.properties = [(name.to_owned(), value.to_owned())].into();
+            let found = Setup::of(&config).unwrap_err();
+            assert!(found.len() == 1 && found[0].contains(name), "{found:?}");
         }
     }
 

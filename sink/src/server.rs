@@ -5,11 +5,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, anyhow};
-use schemas::{Backbone, topics};
+use anyhow::{Result, anyhow};
+use schemas::{Backbone, backbone::Setup, topics};
 use service::{
     app::{App, StageId, announce},
-    config::{Config, Instance, Loaded, Shared, StoreConfig},
+    config::{Config, Loaded, Shared, StoreConfig},
     health::Part,
     http,
     patience::until_open,
@@ -33,7 +33,7 @@ pub struct Server {
     /// Where operators look.
     pub admin_addr: SocketAddr,
     config: Config,
-    instance: Instance,
+    setup: Setup,
     definitions: Vec<Definition>,
     admin: TcpListener,
 }
@@ -53,15 +53,17 @@ impl Server {
     pub async fn bind(loaded: Loaded) -> Result<Self> {
         let config = loaded.config;
         let definitions = definitions(&config.rollups).map_err(|mistakes| anyhow!(mistakes))?;
-        let instance = config.log.instance().map_err(|m| anyhow!(m)).context("log.instance")?;
+        let setup = Setup::of(&config).map_err(|mistakes| anyhow!(mistakes.join("\n")))?;
+        // Schemas are registered by those who write by them.
+        let setup = Setup { contracts: Vec::new(), ..setup };
         let admin = http::bind(config.admin.listen, "admin.listen").await?;
         let admin_addr = admin.local_addr()?;
-        Ok(Self { admin_addr, config, instance, definitions, admin })
+        Ok(Self { admin_addr, config, setup, definitions, admin })
     }
 
     /// Opens log and store, however long that takes, and stores.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { admin_addr, config, instance, definitions, admin } = self;
+        let Self { admin_addr, config, setup, definitions, admin } = self;
         let mut meters = process::meters(NAME);
         let log_metrics = eventlog::Metrics::register(&mut meters);
         let metrics = Metrics::register(&mut meters);
@@ -72,7 +74,7 @@ impl Server {
         let assemble = async {
             let topics = [topics::CLEAN, topics::DEAD_LETTERS];
             let (backbone, store) = tokio::try_join!(
-                Backbone::open(&config, &instance, &topics, &[], log_metrics, &log_part),
+                Backbone::open(&config, &setup, &topics, log_metrics, &log_part),
                 open_store(&config, &store_part),
             )?;
             backbone.attend(&mut app, upkeep, log_part.clone());

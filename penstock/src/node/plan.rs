@@ -2,8 +2,8 @@
 
 use anyhow::{Result, anyhow};
 use processors::Planned;
-use schemas::backbone::{Contract, contracts};
-use service::config::{Instance, Loaded};
+use schemas::backbone::{Contract, Setup};
+use service::config::Loaded;
 use sink::store::Definition;
 
 /// What a command brings along beside the configuration.
@@ -19,10 +19,8 @@ pub struct Plan {
     pub processors: Vec<Planned>,
     /// Rollups.
     pub definitions: Vec<Definition>,
-    /// Schemas to register.
-    pub contracts: Vec<Contract>,
-    /// What tells this process from others of its kind.
-    pub instance: Instance,
+    /// What is brought to the log.
+    pub setup: Setup,
 }
 
 impl Plan {
@@ -34,13 +32,11 @@ impl Plan {
         let all = processors::configured(&config.processors);
         let processors = processors::plan(loaded, all).map_err(&mut take);
         let definitions = sink::definitions(&config.rollups).map_err(|text| take(vec![text]));
-        let configured = contracts(config).map_err(&mut take);
-        let instance =
-            config.log.instance().map_err(|text| take(vec![format!("log.instance: {text}")]));
-        match (processors, definitions, configured, instance) {
-            (Ok(processors), Ok(definitions), Ok(configured), Ok(instance)) => {
-                let contracts = bundle.schemas.into_iter().chain(configured).collect();
-                Ok(Self { processors, definitions, contracts, instance })
+        let setup = Setup::of(config).map_err(&mut take);
+        match (processors, definitions, setup) {
+            (Ok(processors), Ok(definitions), Ok(mut setup)) => {
+                setup.contracts.extend(bundle.schemas);
+                Ok(Self { processors, definitions, setup })
             }
             _ => Err(anyhow!(mistakes.join("\n"))),
         }

@@ -20,25 +20,6 @@ const SUNK: &str = "events.clean";
 const SCHEMAS: &str = "penstock.schemas";
 const MEASURES: [&str; 4] = ["sum", "min", "max", "avg"];
 
-/// Properties of librdkafka that the guarantees stand on, and why each is not the user's.
-const RESERVED: [(&str, &str); 15] = [
-    ("bootstrap.servers", "the brokers are those of log.url"),
-    ("metadata.broker.list", "the brokers are those of log.url"),
-    ("group.id", "each service has its own group"),
-    ("group.instance.id", "set log.instance"),
-    ("transactional.id", "it is made of the processor's name and log.instance"),
-    ("enable.idempotence", "without it a retry would double events"),
-    ("acks", "a 202 means that all replicas in sync have the event"),
-    ("request.required.acks", "a 202 means that all replicas in sync have the event"),
-    ("isolation.level", "what was aborted must not be read"),
-    ("enable.auto.commit", "positions are committed with what they led to"),
-    ("enable.auto.offset.store", "positions are committed with what they led to"),
-    ("auto.offset.reset", "there is no silent reset: what is gone is reported as a gap"),
-    ("enable.partition.eof", "positions pass the markers of transactions by it"),
-    ("partitioner", "both kinds of log must put a key on the same partition"),
-    ("partition.assignment.strategy", "all members of a group must use the same"),
-];
-
 type Found = Vec<(String, String)>;
 
 /// Makes the paths of log, store and schemas absolute.
@@ -108,11 +89,6 @@ fn storage(config: &Config, found: &mut Found) {
     }
     if let Err(message) = log.instance() {
         found.push(("log.instance".into(), message));
-    }
-    for name in log.properties.keys() {
-        if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| reserved == name) {
-            found.push(("log.properties".into(), format!("`{name}` cannot be set: {instead}")));
-        }
     }
     match (&store.user, &store.password) {
         (Some(_), None) => found.push(("store.user".into(), "needs a `password` too".into())),
