@@ -46,6 +46,7 @@ impl Node {
             ingest: ingest::Metrics::register(&mut meters),
             processors: processors::Metrics::register(&mut meters),
             sink: sink::Metrics::register(&mut meters),
+            store: sink::store::Metrics::register(&mut meters),
             query: query::Metrics::register(&mut meters),
         };
         let mut app = App::start(NAME, operators, meters, config)?;
@@ -60,7 +61,7 @@ impl Node {
         let log_metrics = metrics.log.clone();
         // One after the other: a folder that another process holds is the same news twice.
         let backbone = Backbone::open(config, &plan.setup, &topics, log_metrics, &log_part).await?;
-        let store = sink::open_store(config, &store_part).await?;
+        let store = sink::open_store(config, &store_part, metrics.store).await?;
         backbone.attend(&mut app, upkeep, log_part);
         sink::attend_store(&mut app, upkeep, &store, store_part);
         let Plan { processors, definitions, setup } = plan;
@@ -102,5 +103,6 @@ struct Metrics {
     ingest: ingest::Metrics,
     processors: processors::Metrics,
     sink: sink::Metrics,
+    store: sink::store::Metrics,
     query: query::Metrics,
 }

@@ -67,6 +67,7 @@ impl Server {
         let mut meters = process::meters(NAME);
         let log_metrics = eventlog::Metrics::register(&mut meters);
         let metrics = Metrics::register(&mut meters);
+        let store_metrics = store::Metrics::register(&mut meters);
         let mut app = App::start(NAME, admin, meters, &config)?;
         announce(NAME, None, admin_addr, &config);
         let (work, upkeep) = (app.stage(), app.stage());
@@ -75,7 +76,7 @@ impl Server {
             let topics = [topics::CLEAN, topics::DEAD_LETTERS];
             let (backbone, store) = tokio::try_join!(
                 Backbone::open(&config, &setup, &topics, log_metrics, &log_part),
-                open_store(&config, &store_part),
+                open_store(&config, &store_part, store_metrics),
             )?;
             backbone.attend(&mut app, upkeep, log_part.clone());
             attend_store(&mut app, upkeep, &store, store_part.clone());
@@ -102,10 +103,11 @@ pub fn group_name(config: &StoreConfig) -> String {
 
 /// Opens the store that the configuration names. Waits for as long as it cannot be reached; cancel
 /// it to stop.
-pub async fn open_store(config: &Config, part: &Part) -> Result<Store> {
+pub async fn open_store(config: &Config, part: &Part, metrics: store::Metrics) -> Result<Store> {
     let again = |error: &StoreError| matches!(error, StoreError::Retry(_));
     // The store says itself what cannot be opened, where, and what to do.
-    Ok(until_open(part, again, || store::open(&config.store, &config.retention)).await?)
+    let open = || store::open(&config.store, &config.retention, metrics.clone());
+    Ok(until_open(part, again, open).await?)
 }
 
 /// Keeps readiness informed of the store, in a stage that stops after those who use it.

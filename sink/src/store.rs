@@ -6,13 +6,16 @@
 //! row of an earlier position never replaces a later one.
 
 pub mod contract;
+mod cql;
 pub mod embedded;
+mod metrics;
 mod row;
 
 use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use eventlog::Position;
+pub use metrics::{CallLabels, ErrorLabels, Metrics};
 pub use row::{
     Aggregate, Definition, EventKey, EventRow, FoldMark, Identity, MAX_ATTRIBUTE_BYTES,
     MAX_GROUP_BYTES, Measure, Order, Origin, RollupKey, RollupRow, Selector, TopicEpoch, VersionId,
@@ -175,8 +178,14 @@ pub trait StoreDriver: Send + Sync + 'static {
 /// A handle on a store; clones share it.
 pub type Store = Arc<dyn StoreDriver>;
 
-/// Opens the store that a configuration names by its URL: `file:PATH` is the embedded one.
-pub async fn open(config: &StoreConfig, retention: &RetentionConfig) -> Result<Store, StoreError> {
+/// Opens the store that a configuration names by its URL: `file:PATH` is the embedded one,
+/// `scylla://HOST:PORT,HOST:PORT/KEYSPACE` one on ScyllaDB or Cassandra. `Retry` when a cluster does
+/// not answer.
+pub async fn open(
+    config: &StoreConfig,
+    retention: &RetentionConfig,
+    metrics: Metrics,
+) -> Result<Store, StoreError> {
     // Split off by hand: a URL parser would lose relative paths.
     match config.url.split_once(':') {
         Some(("file", path)) if !path.is_empty() => {
@@ -188,9 +197,13 @@ pub async fn open(config: &StoreConfig, retention: &RetentionConfig) -> Result<S
             let path = path.strip_prefix("//").unwrap_or(path);
             Ok(Arc::new(embedded::Embedded::open(Path::new(path), options).await?))
         }
+        Some(("scylla", address)) => {
+            Ok(Arc::new(cql::Cql::open(address, config, retention, metrics).await?))
+        }
         _ => Err(StoreError::Fatal(format!(
             "store.url `{}` is not one this program can open: write `file:` and the path of a \
-             folder, such as `file:./penstock-data/store`",
+             folder, such as `file:./penstock-data/store`, or the nodes and the keyspace of a \
+             cluster, such as `scylla://a:9042,b:9042/penstock`",
             without_credentials(&config.url)
         ))),
     }

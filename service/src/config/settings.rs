@@ -71,6 +71,13 @@ pub struct StoreConfig {
     pub replication: Option<u16>,
     /// The datacenter to speak to; default: that of the first node that answers.
     pub datacenter: Option<String>,
+    /// Width of a bucket of events by their time, in a CQL store; fixed when its keyspace is made.
+    /// Default 6 h.
+    #[serde(with = "crate::config::duration")]
+    pub bucket: Duration,
+    /// Partitions that a bucket of a type is spread over, in a CQL store; fixed when its keyspace is
+    /// made. Default 8.
+    pub sub_buckets: u16,
     /// User of the CQL store.
     pub user: Option<String>,
     /// Its password.
@@ -352,6 +359,8 @@ impl Default for StoreConfig {
             min_free_bytes: 64 * MIB as u64,
             replication: None,
             datacenter: None,
+            bucket: Duration::from_secs(6 * 3_600),
+            sub_buckets: 8,
             user: None,
             password: None,
         }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Metrics, Query, router};
 use crate::{
     server::{attend_store, open_store},
-    store::Store,
+    store::{self, Store},
 };
 
 const NAME: &str = "penstock-query";
@@ -61,13 +61,14 @@ impl Server {
         let mut meters = process::meters(NAME);
         let http_metrics = http::Metrics::register(&mut meters);
         let metrics = Metrics::register(&mut meters);
+        let store_metrics = store::Metrics::register(&mut meters);
         let mut app = App::start(NAME, admin, meters, &config)?;
         announce(NAME, Some(http_addr), admin_addr, &config);
         let (door, upkeep) = (app.stage(), app.stage());
         let routes = app.serve_http(door, http, &config, http_metrics);
         let part = app.part("store");
         let assemble = async {
-            let store = open_store(&config, &part).await?;
+            let store = open_store(&config, &part, store_metrics).await?;
             attend_store(&mut app, upkeep, &store, part.clone());
             routes.set(routes_of(&config, &store, metrics));
             app.ready();

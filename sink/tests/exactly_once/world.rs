@@ -213,9 +213,8 @@ pub async fn open_log(
 
 pub async fn open_store(dir: &Path) -> Store {
     let url = format!("file:{}", dir.join("store").display());
-    store::open(&StoreConfig { url, ..StoreConfig::default() }, &RetentionConfig::default())
-        .await
-        .unwrap()
+    let config = StoreConfig { url, ..StoreConfig::default() };
+    store::open(&config, &RetentionConfig::default(), store::Metrics::default()).await.unwrap()
 }
 
 /// A flight that departed at a time, of one of a few carriers, with a delay of whole minutes.
