@@ -1,8 +1,6 @@
 //! Brokers and the store go away and come back: nothing acknowledged is lost, nothing lies, and all
 //! goes on by itself.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::time::{Duration, Instant};
 
 use e2e::{
