@@ -79,7 +79,7 @@ servers() {
 
 # Writes every broker's settings and formats its directory, once.
 prepare() {
-    local n setting voters='' ports=() copies=1 insync=1 last quorum=()
+    local n setting voters='' ports=() copies=1 insync=1 quorum=()
     [ "$BROKERS" -ge 3 ] && copies=3 insync=2
     for n in $(seq 1 "$BROKERS"); do
         if [ -n "$PORT" ]; then ports+=($((PORT + n - 1))); else ports+=("$(free_port)"); fi

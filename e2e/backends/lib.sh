@@ -1,7 +1,9 @@
+# shellcheck shell=bash
 # What the scripts that start backends share: jars in a cache, processes by identity, free ports.
 # Sourced, never run. The caller sets HERE (its own folder) and WHAT (the backend's name).
 
 CACHE="${PENSTOCK_BACKENDS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/penstock}"
+# shellcheck disable=SC2034 # the scripts use it
 CHILDREN="${CARGO_TARGET_DIR:-$HERE/../../target}/backends"
 
 die() { printf '%s: %s\n' "$WHAT" "$1" >&2; exit 1; }

@@ -135,13 +135,20 @@ impl Cluster {
         });
         let watched = shared.clone();
         std::thread::spawn(move || supervise(&watched));
-        let cluster = Self { dir: Some(dir), config, shared, proxy };
-        for name in cluster.names() {
-            cluster.ready(&name, Duration::from_secs(60)).await?;
+        let mut cluster = Self { dir: Some(dir), config, shared, proxy };
+        if let Err(error) = cluster.serves().await {
+            cluster.tell();
+            return Err(error);
+        }
+        Ok(cluster)
+    }
+
+    async fn serves(&self) -> Result<()> {
+        for name in self.names() {
+            self.ready(&name, Duration::from_secs(60)).await?;
         }
         // The load balancer looks twice a second.
-        cluster.answers(Duration::from_secs(20)).await?;
-        Ok(cluster)
+        self.answers(Duration::from_secs(20)).await
     }
 
     /// Waits until each side of the load balancer that has members has one who serves.
@@ -295,18 +302,26 @@ impl Pipeline for Cluster {
     }
 }
 
+impl Cluster {
+    /// Prints what its processes said last, and keeps the rest.
+    fn tell(&mut self) {
+        for member in lock(&self.shared.members).iter() {
+            eprintln!("-- the last that {} said:\n{}", member.name, member.tail(12));
+        }
+        if let Some(dir) = self.dir.take() {
+            eprintln!("-- all they said is in {}", dir.keep().display());
+        }
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
-        let failed = std::thread::panicking();
         for member in lock(&self.shared.members).iter_mut() {
             let _ = member.kill(); // it may have ended by itself
-            if failed {
-                eprintln!("-- the last that {} said:\n{}", member.name, member.tail(12));
-            }
         }
-        if let (true, Some(dir)) = (failed, self.dir.take()) {
-            eprintln!("-- all they said is in {}", dir.keep().display());
+        if std::thread::panicking() {
+            self.tell();
         }
     }
 }

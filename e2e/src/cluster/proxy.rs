@@ -33,7 +33,8 @@ impl Proxy {
              \x20 mode http\n\
              \x20 timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n\
              \x20 option redispatch\n\
-             \x20 option httpchk GET /readyz\n\
+             \x20 option httpchk\n\
+             \x20 http-check send meth GET uri /readyz ver HTTP/1.1 hdr Host localhost\n\
              \x20 default-server inter 500ms fall 2 rise 1\n\
              \x20 http-error status 503 content-type application/problem+json hdr Retry-After 1 \
              string '{{\"title\":\"Nobody serves\",\"status\":503}}'\n\
