@@ -11,7 +11,6 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 const COMMITTED: &str = "isolation.level=read_committed";
-const UNCOMMITTED: &str = "isolation.level=read_uncommitted";
 
 fn reader(mut command: Command, servers: &str, isolation: &str) -> Command {
     command.args(["-C", "-q", "-b", servers, "-X", isolation]);
@@ -27,11 +26,11 @@ fn reader(mut command: Command, servers: &str, isolation: &str) -> Command {
 }
 
 /// What a reader prints of a topic, from its beginning to its end.
-fn whole(servers: &str, topic: &str, format: &str, isolation: &str) -> Result<String> {
+fn whole(servers: &str, topic: &str, format: &str) -> Result<String> {
     // It must not hang when the brokers do.
     let mut limited = Command::new("timeout");
-    limited.args(["300", "kcat"]);
-    let mut command = reader(limited, servers, isolation);
+    limited.args(["60", "kcat"]);
+    let mut command = reader(limited, servers, COMMITTED);
     command.args(["-t", topic, "-o", "beginning", "-e", "-f", format]);
     said(command)
 }
@@ -46,7 +45,7 @@ fn said(mut command: Command) -> Result<String> {
 /// its end. A record without an id counts as ``.
 pub fn ids(servers: &str, topic: &str) -> Result<BTreeMap<String, u64>> {
     let mut ids = BTreeMap::new();
-    for line in whole(servers, topic, "%h\\n", COMMITTED)?.lines() {
+    for line in whole(servers, topic, "%h\\n")?.lines() {
         let id = line.split(',').find_map(|header| header.strip_prefix("ce_id="));
         *ids.entry(id.unwrap_or_default().to_owned()).or_default() += 1;
     }
@@ -55,7 +54,7 @@ pub fn ids(servers: &str, topic: &str) -> Result<BTreeMap<String, u64>> {
 
 /// Payloads and headers of a topic's records, each as `header=value,... payload`.
 pub fn records(servers: &str, topic: &str) -> Result<Vec<String>> {
-    Ok(whole(servers, topic, "%h %s\\n", COMMITTED)?.lines().map(str::to_owned).collect())
+    Ok(whole(servers, topic, "%h %s\\n")?.lines().map(str::to_owned).collect())
 }
 
 /// Writes one record.
@@ -98,58 +97,66 @@ pub async fn check_clean(servers: &str, within: Duration) -> Result<()> {
     }
 }
 
-/// The offset of the last record of each partition that a reader finds.
-fn last(servers: &str, topic: &str, isolation: &str) -> Result<BTreeMap<u32, u64>> {
-    let mut last = BTreeMap::new();
-    for line in whole(servers, topic, "%p %o\\n", isolation)?.lines() {
-        let (partition, offset) = line.split_once(' ').context("no offset")?;
-        last.insert(partition.parse()?, offset.parse()?);
-    }
-    Ok(last)
+/// What has been seen of a partition.
+#[derive(Debug, Default)]
+struct Sights {
+    /// When each record became visible.
+    times: Vec<Instant>,
+    /// The offset of the latest.
+    last: u64,
 }
 
-/// Whether some process has left a transaction open: in a partition that should move, there are
-/// records that a read_committed reader does not get to see, now and a moment later.
-pub async fn transaction_is_left_open(servers: &str, topic: &str) -> Result<bool> {
-    let before = last(servers, topic, COMMITTED)?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let after = last(servers, topic, COMMITTED)?;
-    let written = last(servers, topic, UNCOMMITTED)?;
-    Ok(after.iter().any(|(partition, last)| {
-        before.get(partition) == Some(last) && written.get(partition) > Some(last)
-    }))
-}
-
-/// When records became visible, by partition.
-type Sights = BTreeMap<u32, Vec<Instant>>;
-
-/// A read_committed reader that notes when each record of `events.clean` becomes visible.
+/// A reader that notes when each record of `events.clean` becomes visible.
 pub struct Watch {
     child: Child,
-    seen: Arc<Mutex<Sights>>,
+    seen: Arc<Mutex<BTreeMap<u32, Sights>>>,
 }
 
 impl Watch {
-    /// Starts reading at the end.
+    /// Starts reading what is committed, from the end.
     pub fn start(servers: &str) -> Result<Self> {
-        let mut command = reader(Command::new("kcat"), servers, COMMITTED);
-        command.args(["-E", "-u", "-t", "events.clean", "-o", "end", "-f", "%p\\n"]);
+        Self::reading(servers, COMMITTED)
+    }
+
+    /// Starts reading what is written, from the end, even in transactions that are open.
+    pub fn uncommitted(servers: &str) -> Result<Self> {
+        Self::reading(servers, "isolation.level=read_uncommitted")
+    }
+
+    fn reading(servers: &str, isolation: &str) -> Result<Self> {
+        let mut command = reader(Command::new("kcat"), servers, isolation);
+        command.args(["-E", "-u", "-t", "events.clean", "-o", "end", "-f", "%p %o\\n"]);
         let mut child = command.stdout(Stdio::piped()).spawn().context("kcat is needed")?;
         let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        let seen = Arc::new(Mutex::new(Sights::new()));
+        let seen = Arc::new(Mutex::new(BTreeMap::<u32, Sights>::new()));
         let noted = seen.clone();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let Ok(partition) = line.trim().parse() else { continue };
+                let Some((partition, offset)) = line.split_once(' ') else { continue };
+                let (Ok(partition), Ok(offset)) = (partition.parse(), offset.parse()) else {
+                    continue;
+                };
                 let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-                noted.entry(partition).or_default().push(Instant::now());
+                let sights = noted.entry(partition).or_default();
+                sights.times.push(Instant::now());
+                sights.last = offset;
             }
         });
         Ok(Self { child, seen })
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Sights> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Sights>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody has left a transaction open: `written` saw records in a partition that
+    /// this reader does not get to see, although it saw nothing there for a while.
+    pub fn waits_for_a_transaction(&self, written: &Self, a_while: Duration) -> bool {
+        let written: BTreeMap<_, _> = written.seen().iter().map(|(p, s)| (*p, s.last)).collect();
+        self.seen().iter().any(|(partition, sights)| {
+            sights.times.last().is_some_and(|at| at.elapsed() > a_while)
+                && written.get(partition).is_some_and(|last| *last > sights.last)
+        })
     }
 
     /// Waits until records of all `partitions` have been seen since `since`, and answers how long
@@ -164,7 +171,9 @@ impl Watch {
             let first: Vec<_> = self
                 .seen()
                 .values()
-                .filter_map(|times| times.get(times.partition_point(|at| *at < since)).copied())
+                .filter_map(|Sights { times, .. }| {
+                    times.get(times.partition_point(|at| *at < since)).copied()
+                })
                 .collect();
             if first.len() == partitions as usize {
                 return Ok(first.into_iter().max().unwrap_or(since).duration_since(since));
@@ -179,7 +188,7 @@ impl Watch {
     /// The longest time between `from` and `to` in which a partition showed nothing, and which.
     pub fn longest_silence(&self, from: Instant, to: Instant) -> (Duration, u32) {
         let seen = self.seen();
-        let silences = seen.iter().map(|(partition, times)| {
+        let silences = seen.iter().map(|(partition, Sights { times, .. })| {
             let within = times.iter().copied().filter(|at| *at > from && *at < to);
             let mut last = from;
             let mut longest = Duration::ZERO;
