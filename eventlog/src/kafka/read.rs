@@ -1,9 +1,10 @@
 //! Reading a partition outside any group.
 //!
 //! A reader ends by position, which the records alone cannot show: what lies before it may be markers
-//! of transactions. librdkafka tells when it has come to the end of what is committed. The end was
-//! asked for before the first record was, and it never goes back under one leader; so at that word
-//! all records before it have been delivered, if the partition still has the same leader.
+//! of transactions. librdkafka's own position passes those; where it does not, what compaction left
+//! empty, librdkafka tells when it has come to the end of what is committed. The end was asked for
+//! before the first record was, and it never goes back under one leader; so at that word all records
+//! before it have been delivered, if the partition still has the same leader.
 
 use std::{
     sync::Arc,
@@ -72,6 +73,16 @@ fn assign(loan: &Loan, topic: &str, partition: u32, at: Position) -> Result<(), 
     loan.assign(&list).map_err(wrong)
 }
 
+/// The position behind what was delivered, and behind the markers that followed it.
+fn passed(loan: &Loan, at: Position) -> Position {
+    let positions = loan.position().unwrap_or_default();
+    let offset = positions.elements().first().map(|place| place.offset());
+    match offset {
+        Some(Offset::Offset(offset)) => at.max(u64::try_from(offset).unwrap_or_default()),
+        _ => at,
+    }
+}
+
 /// How a look at the log ended.
 enum Came {
     Records(Vec<Stored>, Position),
@@ -107,6 +118,10 @@ fn wait(
                 }
             }
             Some(Err(KafkaError::PartitionEOF(_))) => {
+                at = passed(&state.loan, at);
+                if at >= to {
+                    break;
+                }
                 let leader = core.leader(topic, partition)?;
                 if state.leader == Some(leader) {
                     at = to;
@@ -134,7 +149,10 @@ fn wait(
                 // librdkafka goes on by itself after the others, and after these too.
                 _ => tracing::debug!(topic, partition, %error, "a read met an error"),
             },
-            None if !records.is_empty() => break,
+            None if !records.is_empty() => {
+                at = passed(&state.loan, at);
+                break;
+            }
             None if Instant::now() >= until => {
                 return Err(LogError::Retry(format!(
                     "nothing of {topic}/{partition} came from {from} on within {CALL:?}"
