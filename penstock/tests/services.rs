@@ -62,7 +62,7 @@ impl Running {
         Self { name, admin, task: tokio::spawn(run) }
     }
 
-    async fn ready(&self) {
+    async fn ready(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let url = format!("http://{}/readyz", self.admin);
@@ -71,7 +71,10 @@ impl Running {
                 Ok(answer) => answer.text().await.unwrap_or_default(),
                 Err(error) => error.to_string(),
             };
-            assert!(Instant::now() < deadline && !self.task.is_finished(), "{}: {said}", self.name);
+            if self.task.is_finished() {
+                panic!("{} ended: {:?}", self.name, (&mut self.task).await);
+            }
+            assert!(Instant::now() < deadline, "{}: {said}", self.name);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -121,8 +124,8 @@ async fn services_started_from_the_last_to_the_first_bring_an_event_through_once
     let ingest = ingest::Server::bind(loaded()).await.unwrap();
     let (door, admin) = (ingest.http_addr, ingest.admin_addr);
     let ingest = Running::of("ingest", admin, ingest.run(shutdown.clone()));
-    let all = [query, sink, processor, ingest];
-    for service in &all {
+    let mut all = [query, sink, processor, ingest];
+    for service in &mut all {
         service.ready().await;
     }
 

@@ -307,7 +307,10 @@ fn told(what: &str, error: &ExecutionError) -> StoreError {
         _ => "",
     };
     let text = format!("`{what}`: {}; {said}", fault.text);
-    match fault.transient {
+    // A table that another process makes right now is listed before it can be used.
+    let coming = fault.name == "invalid"
+        && ["does not exist", "unconfigured table"].iter().any(|word| said.contains(word));
+    match fault.transient || coming {
         true => StoreError::Retry(text),
         false => StoreError::Fatal(text),
     }
