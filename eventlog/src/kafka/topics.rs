@@ -415,16 +415,18 @@ fn judge(
             "has cleanup.policy={other}, which would take records that must stay; run {}",
             alter("cleanup.policy", policy)
         ))
-    } else if min.is_some_and(|min| min > i64::from(replicas)) {
-        Some(format!(
-            "wants {} replicas in sync and has {replicas} copies, so nothing can be appended; run {}",
-            min.unwrap_or_default(),
-            alter("min.insync.replicas", &min_in_sync(replicas).to_string())
-        ))
     } else {
         None
     };
 
+    if min.is_some_and(|min| min > i64::from(replicas)) {
+        judged.remarks.push(format!(
+            "wants {} replicas in sync (min.insync.replicas) and has {replicas} copies: before Kafka 4 \
+             nothing can be appended like that; run {}",
+            min.unwrap_or_default(),
+            alter("min.insync.replicas", &min_in_sync(replicas).to_string())
+        ));
+    }
     if min.is_some_and(|min| min < i64::from(min_in_sync(replicas))) {
         judged.remarks.push(format!(
             "one broker alone may acknowledge an append (min.insync.replicas=1), and what it \
@@ -497,7 +499,6 @@ mod tests {
             (3, ("message.timestamp.type", "CreateTime"), "--add-config message.timestamp.type"),
             (3, ("cleanup.policy", "compact"), "--add-config cleanup.policy=delete"),
             (3, ("cleanup.policy", "compact,delete"), "--add-config cleanup.policy=delete"),
-            (3, ("min.insync.replicas", "4"), "nothing can be appended"),
         ] {
             let fault = judged(&week, replicas, &[changed]).fault.unwrap();
             assert!(fault.contains(told), "{fault}");
@@ -511,6 +512,7 @@ mod tests {
     fn what_an_operator_may_have_chosen_is_a_remark() {
         for changed in [
             ("min.insync.replicas", "1"),
+            ("min.insync.replicas", "4"),
             ("max.message.bytes", "1000"),
             ("retention.ms", "1000"),
             ("retention.bytes", "1000"),
