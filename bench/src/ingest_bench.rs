@@ -34,8 +34,9 @@ pub async fn run(args: &Args) -> Result<()> {
     trials.add(1, Trial { side: BARE, units, cost, memory: None });
 
     let server = Server::start("serve-ingest", &dir.path().join("log")).await?;
-    load::run(&args.shape.plan(server.http, args.events / 20, args.events)).await?;
-    let fifth = args.events / 5;
+    let fifth = args.shape.whole(args.events as f64 / 5.0);
+    let warm = args.shape.whole(args.events as f64 / 20.0);
+    load::run(&args.shape.plan(server.http, warm, 5 * fifth)).await?;
     let meter = Meter::start(&[server.watched(), ("load", std::process::id())])?;
     let mut acknowledgements = Vec::new();
     let mut memory = Vec::new();

@@ -83,7 +83,7 @@ pub async fn run(args: &Args) -> Result<()> {
     let rate = args.rate.unwrap_or(most / 2.0);
     println!("  {ALL}: {most:.0} events/s at most; now {rate:.0} events/s");
 
-    let events = (rate * args.seconds as f64) as u64;
+    let events = args.shape.whole(rate * args.seconds as f64);
     for measured in [false, true] {
         let plan = load::Plan { rate: Some(rate), ..args.shape.plan(ingest.http, events, sent) };
         let steady = tokio::spawn(async move { load::run(&plan).await });

@@ -32,6 +32,11 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// So many events or a few more, in whole batches: clients send no others.
+    pub fn whole(self, events: f64) -> u64 {
+        (events as u64).next_multiple_of(self.batch as u64)
+    }
+
     /// A load of `events`, numbered from `first`, as fast as answers come.
     pub fn plan(self, http: SocketAddr, events: u64, first: u64) -> Plan {
         let url = format!("http://{http}/v1/events");
@@ -131,6 +136,8 @@ pub struct Report {
 
 /// Runs a load; any answer but 202 is an error.
 pub async fn run(plan: &Plan) -> Result<Report> {
+    let batch = plan.shape.batch as u64;
+    ensure!(plan.events.is_multiple_of(batch), "{} is no multiple of {batch}", plan.events);
     let next = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
     let mut clients = JoinSet::new();

@@ -87,7 +87,7 @@ pub async fn run(args: &Args) -> Result<()> {
     trials.compare(ALL, BARE, None);
 
     // At a steady rate: how long until a probe is visible.
-    let events = (args.rate * args.seconds as f64) as u64;
+    let events = args.shape.whole(args.rate * args.seconds as f64);
     let plan = args.shape.plan(server.http, events, args.events);
     let plan = Plan { rate: Some(args.rate), ..plan };
     let meter = Meter::start(&[server.watched(), ("load", std::process::id())])?;

@@ -8,6 +8,8 @@ use std::{
 use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 
+use crate::load;
+
 /// How often a probe is sent, whatever became of the one before.
 const EVERY: Duration = Duration::from_millis(50);
 /// How often a reader looks.
@@ -37,9 +39,9 @@ async fn probe(
     reader: SocketAddr,
     number: u32,
 ) -> Result<Duration> {
-    let id = format!("probe-{number}.");
+    let (id, time) = (format!("probe-{number}."), load::now());
     let event = serde_json::json!({
-        "specversion": "1.0", "id": id, "source": "/bench/probe", "type": "bench.probe",
+        "specversion": "1.0", "id": id, "source": "/bench/probe", "type": "bench.probe", "time": time,
         "data": { "amount": 1, "items": 1, "country": "p", "note": "" },
     });
     let start = Instant::now();
@@ -49,16 +51,18 @@ async fn probe(
         .body(event.to_string())
         .send()
         .await?;
-    ensure!(answer.status() == 202, "{}", answer.status());
-    // Newest first, and more than can be under way at once.
-    let url = format!("http://{reader}/v1/events?type=bench.probe&limit=50");
+    let status = answer.status();
+    ensure!(status == 202, "the door: {status}: {}", answer.text().await?);
+    // Newest first: this one and those sent since, of which there are more than a few in a stall.
+    let url = format!("http://{reader}/v1/events?type=bench.probe&from={time}&limit=1000");
     loop {
         let answer = client.get(&url).send().await?;
-        ensure!(answer.status() == 200, "{}", answer.status());
-        if answer.text().await?.contains(&id) {
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status == 200, "the reader: {status}: {text}");
+        if text.contains(&id) {
             return Ok(start.elapsed());
         }
-        ensure!(start.elapsed() < WITHIN, "a probe never became visible");
+        ensure!(start.elapsed() < WITHIN, "probe {number} was not visible within {WITHIN:?}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
