@@ -1,5 +1,5 @@
 //! `penstock-ingest` whose log is not there: alive, not ready, and in no hurry.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     net::{SocketAddr, TcpListener},

@@ -2,7 +2,7 @@
 //!
 //! Small on purpose: that they find each other, in any order, and that an event comes through once.
 //! Faults and load are the business of `e2e/`.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     net::SocketAddr,

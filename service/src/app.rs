@@ -126,6 +126,7 @@ impl App {
 
     /// Everything is assembled: from now on the parts alone decide whether the process is ready.
     pub fn ready(&self) {
+        tracing::info!("{} is up; /readyz tells how its parts are", self.itself.name());
         self.itself.ready();
     }
 

@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, TelemetryConfig};
 
-const DEFAULT_FILTER: &str = "info";
+/// The driver of the store tells of each connection; its warnings are enough.
+const DEFAULT_FILTER: &str = "info,scylla=warn";
 
 /// Starts logging. Only the first call of a process has an effect.
 pub fn init(config: &TelemetryConfig) {

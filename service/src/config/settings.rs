@@ -278,7 +278,8 @@ pub struct SinkConfig {
 pub struct TelemetryConfig {
     /// `human` or `json`.
     pub format: LogFormat,
-    /// Directives such as `info` or `sink=debug,info`. Default `info`.
+    /// Directives such as `info` or `sink=debug,info`. Default `info`, with warnings
+    /// alone from the driver of the CQL store.
     pub filter: Option<String>,
 }
 
