@@ -21,7 +21,7 @@ use super::{
     batch::Builder,
     errors,
     mailbox::Command,
-    member::{Consumer, Role, Shared, list, spawn},
+    member::{Consumer, Role, Shared, kafka_partition, list, spawn},
     rebalance::Callbacks,
 };
 use crate::{
@@ -41,6 +41,8 @@ const BEHIND: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 /// A seek fails until librdkafka has started the partition.
 const SEEK: Duration = Duration::from_secs(10);
+/// How long a seek may take: librdkafka only passes it on.
+const SEEK_CALL: Duration = Duration::from_secs(2);
 /// How long leaving the group may take.
 const LEAVE: Duration = Duration::from_secs(10);
 
@@ -240,63 +242,54 @@ impl Poller {
         if self.seeks.is_empty() {
             return;
         }
-        let wanted = list(self.seeks.iter().map(|seek| (&seek.lease, offset(seek.at))));
-        let Ok(sought) = self.consumer.seek_partitions(wanted, Duration::from_secs(2)) else {
-            return self.sought_in_vain();
-        };
-        let mut started = Vec::new();
-        self.seeks.retain(|seek| {
-            let place = sought.find_partition(
-                &seek.lease.topic,
-                super::member::kafka_partition(seek.lease.partition),
-            );
-            let done = place.is_some_and(|place| place.error().is_ok());
-            if done {
-                started.push((seek.lease.clone(), seek.at, seek.gap.clone()));
-            }
-            !done
-        });
-        let resumed = list(started.iter().map(|(lease, at, _)| (lease, offset(*at))));
-        if let Err(error) = self.consumer.resume(&resumed) {
-            tracing::warn!(error = errors::tell(&error), "partitions could not be resumed");
-        }
+        let wanted: Vec<_> = self.seeks.iter().map(|seek| (seek.lease.clone(), seek.at)).collect();
+        let started = self.resume(&wanted);
         self.paused = false; // if others are, the next look pauses these as well
-        for (lease, next, gap) in started {
-            tracing::debug!(group = %self.shared.group, partition = lease.partition, next, "reads");
+        for seek in self.seeks.extract_if(.., |seek| started.contains(&seek.lease)) {
+            let Seek { lease, at, gap, .. } = seek;
+            tracing::debug!(group = %self.shared.group, partition = lease.partition, at, "reads");
             if let Some(gap) = gap {
-                self.report(gap);
+                report(&self.shared, gap);
             }
-            self.readers
-                .retain(|r| r.lease.partition != lease.partition || r.lease.topic != lease.topic);
-            self.readers.push(Reader { lease, batch: Builder::default(), next, delivered: next });
+            self.readers.push(Reader { lease, batch: Builder::default(), next: at, delivered: at });
         }
-        self.sought_in_vain();
-    }
-
-    fn sought_in_vain(&mut self) {
         if self.seeks.iter().any(|seek| seek.until <= Instant::now()) {
             tracing::warn!(group = %self.shared.group, "partitions do not start; joining anew");
             self.leave_to_rejoin();
         }
     }
 
-    fn report(&self, gap: Gap) {
-        let (topic, partition) = (&gap.lease.topic, gap.lease.partition);
-        tracing::warn!(group = %self.shared.group, %topic, partition, from = gap.from, to = gap.to,
-            "retention took records before they were read");
-        Metrics::of(&self.shared.core.clients.options.metrics.gaps, topic).inc();
-        self.shared.mailbox.push(&self.shared.leases, Delivery::Gap(gap), 64);
+    /// Ends the pause of partitions and reads them from these positions; answers which it did. The seek
+    /// comes last because it, and not the end of a pause, wakes librdkafka's fetcher.
+    fn resume(&self, wanted: &[(Lease, Position)]) -> Vec<Lease> {
+        let places = list(wanted.iter().map(|(lease, at)| (lease, offset(*at))));
+        if let Err(error) = self.consumer.resume(&places) {
+            tracing::warn!(error = errors::tell(&error), "partitions could not be resumed");
+        }
+        let sought = match self.consumer.seek_partitions(places, SEEK_CALL) {
+            Ok(sought) => sought,
+            Err(error) => {
+                tracing::warn!(error = errors::tell(&error), "a seek fails");
+                return Vec::new();
+            }
+        };
+        let done = |lease: &Lease| {
+            let place = sought.find_partition(&lease.topic, kafka_partition(lease.partition));
+            place.is_some_and(|place| place.error().is_ok())
+        };
+        wanted.iter().map(|(lease, _)| lease).filter(|lease| done(lease)).cloned().collect()
     }
 
     /// Whether the owner can take more; if not, waits a moment, and pauses when that does not help.
     fn may_read(&mut self) -> bool {
         if self.shared.mailbox.has_room() {
             self.behind = None;
-            if self.paused {
-                self.paused = false;
-                let all = list(self.readers.iter().map(|r| (&r.lease, Offset::Invalid)));
-                if let Err(error) = self.consumer.resume(&all) {
-                    tracing::warn!(error = errors::tell(&error), "reading could not be resumed");
+            if std::mem::take(&mut self.paused) {
+                let at = |reader: &Reader| (reader.lease.clone(), reader.next);
+                let all: Vec<_> = self.readers.iter().map(at).collect();
+                let resumed = self.resume(&all);
+                if resumed.len() < all.len() {
+                    self.leave_to_rejoin(); // or they would never be read again
                 }
             }
             return true;
@@ -379,7 +372,7 @@ impl Poller {
             let Offset::Offset(at) = place.offset() else { continue };
             let (partition, at) = (place.partition(), u64::try_from(at).unwrap_or_default());
             let reader = self.readers.iter_mut().find(|reader| {
-                super::member::kafka_partition(reader.lease.partition) == partition
+                kafka_partition(reader.lease.partition) == partition
                     && *reader.lease.topic == *place.topic()
             });
             if let Some(reader) = reader {
@@ -455,6 +448,14 @@ impl Poller {
         }
         // The consumer goes with this thread: closing it blocks.
     }
+}
+
+fn report(shared: &Shared, gap: Gap) {
+    let (topic, partition) = (&gap.lease.topic, gap.lease.partition);
+    tracing::warn!(group = %shared.group, %topic, partition, from = gap.from, to = gap.to,
+        "retention took records before they were read");
+    Metrics::of(&shared.core.clients.options.metrics.gaps, topic).inc();
+    shared.mailbox.push(&shared.leases, Delivery::Gap(gap), 64);
 }
 
 fn offset(position: Position) -> Offset {
