@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize};
 
 use address::Address;
 use async_trait::async_trait;
-use client::{Client, Patience, call};
+use client::{Client, call};
 use known::Known;
 use layout::Layout;
 use retention::Retention;
@@ -91,10 +91,9 @@ impl Cql {
     async fn locate_all(&self, identities: &[Identity]) -> Result<Vec<Option<Origin>>, StoreError> {
         let origins = Mutex::new(vec![None; identities.len()]);
         let found = &origins;
-        let patience = Patience::begins();
         client::each(identities.len(), |index| {
             Box::pin(async move {
-                if let Some(origin) = self.locate_one(&identities[index], patience).await? {
+                if let Some(origin) = self.locate_one(&identities[index]).await? {
                     found.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(origin);
                 }
                 Ok(())
@@ -107,10 +106,9 @@ impl Cql {
     async fn locate_one(
         &self,
         Identity { namespace, source, id }: &Identity,
-        patience: Patience,
     ) -> Result<Option<Origin>, StoreError> {
         let (statement, values) = (&self.statements.locate, (&**namespace, source, id));
-        let found = self.client.rows(call::READ_LOCATORS, patience, statement, values).await?;
+        let found = self.client.rows(call::READ_LOCATORS, statement, values).await?;
         let found = found.maybe_first_row::<(Option<decode::Place>,)>();
         Ok(found.map_err(client::unread)?.and_then(|(place,)| place).map(decode::origin))
     }

@@ -1,9 +1,10 @@
 //! How many requests, and how many bytes of them, may be under way at once.
 //!
-//! The number follows the store: while answers come as fast as they do at rest it grows a little
+//! The number of writes follows the store: while answers come as fast as they do at rest it grows a little
 //! at a time, and when they get slow, or the store says that it is overloaded, it shrinks by a
 //! share (additive increase, multiplicative decrease). More requests under way than a store works
-//! on only wait inside it, where they cost memory and time out.
+//! on only wait inside it, where they cost memory and time out. Reads are as different from each
+//! other as what they read, so nothing is learnt from them, and they have a number of their own.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -17,7 +18,10 @@ const FEWEST: usize = 8;
 const FIRST: usize = 64;
 const MOST: usize = 512;
 
-/// Bytes of values in requests under way.
+/// Reads under way.
+const READS: usize = 256;
+
+/// Bytes of values in writes under way.
 const BYTES: usize = 32 * 1024 * 1024;
 
 /// Answers are slow when they take this many times what they take at rest, and this much more.
@@ -29,7 +33,8 @@ const BETWEEN_CUTS: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Budget {
-    requests: Semaphore,
+    writes: Semaphore,
+    reads: Semaphore,
     bytes: Semaphore,
     control: Mutex<Control>,
     in_flight: Gauge,
@@ -40,8 +45,8 @@ pub(super) struct Budget {
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     budget: &'a Budget,
-    request: Option<SemaphorePermit<'a>>,
-    _bytes: SemaphorePermit<'a>,
+    write: Option<SemaphorePermit<'a>>,
+    _other: SemaphorePermit<'a>,
 }
 
 #[derive(Debug)]
@@ -69,7 +74,8 @@ impl Budget {
             cut: None,
         };
         Self {
-            requests: Semaphore::new(FIRST),
+            writes: Semaphore::new(FIRST),
+            reads: Semaphore::new(READS),
             bytes: Semaphore::new(BYTES),
             control: Mutex::new(control),
             in_flight,
@@ -77,26 +83,34 @@ impl Budget {
         }
     }
 
-    /// Waits for room. `None` only if the budget was closed, which nobody does.
-    pub(super) async fn acquire(&self, bytes: usize) -> Option<Permit<'_>> {
+    /// Waits for room to write so many bytes. `None` only if the budget were closed, which nobody
+    /// does.
+    pub(super) async fn write(&self, bytes: usize) -> Option<Permit<'_>> {
         let bytes = self.bytes.acquire_many(bytes.clamp(1, BYTES) as u32).await.ok()?;
-        let request = Some(self.requests.acquire().await.ok()?);
+        let write = Some(self.writes.acquire().await.ok()?);
         self.in_flight.inc();
-        Some(Permit { budget: self, request, _bytes: bytes })
+        Some(Permit { budget: self, write, _other: bytes })
     }
 
-    /// Learns from an answer.
+    /// Waits for room to read.
+    pub(super) async fn read(&self) -> Option<Permit<'_>> {
+        let read = self.reads.acquire().await.ok()?;
+        self.in_flight.inc();
+        Some(Permit { budget: self, write: None, _other: read })
+    }
+
+    /// Learns from the answer to a write.
     pub(super) fn learn(&self, took: Duration, overload: bool) {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let before = control.limit;
-        let saturated = self.requests.available_permits() == 0;
+        let saturated = self.writes.available_permits() == 0;
         control.learn(took.as_secs_f64(), overload, saturated, Instant::now());
         let after = control.limit;
         if after > before {
             let more = after - before;
             let kept = more.min(control.owed);
             control.owed -= kept;
-            self.requests.add_permits(more - kept);
+            self.writes.add_permits(more - kept);
         } else {
             control.owed += before - after;
         }
@@ -135,12 +149,11 @@ impl Control {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.budget.in_flight.dec();
+        let Some(write) = self.write.take() else { return };
         let mut control = self.budget.control.lock().unwrap_or_else(PoisonError::into_inner);
-        if control.owed > 0
-            && let Some(request) = self.request.take()
-        {
+        if control.owed > 0 {
             control.owed -= 1;
-            request.forget();
+            write.forget();
         }
     }
 }
@@ -168,11 +181,11 @@ mod tests {
         let budget = budget();
         let mut held = Vec::new();
         for _ in 0..FIRST {
-            held.push(budget.acquire(1).await.unwrap());
+            held.push(budget.write(1).await.unwrap());
         }
         answers(&budget, 10 * MOST, 2);
         assert!(limit(&budget) > FIRST);
-        assert_eq!(budget.requests.available_permits(), limit(&budget) - FIRST);
+        assert_eq!(budget.writes.available_permits(), limit(&budget) - FIRST);
     }
 
     #[test]
@@ -192,9 +205,9 @@ mod tests {
         assert_eq!(limit(&budget), FEWEST);
         // What is out comes back as far as it is still wanted.
         for _ in 0..4 * FIRST {
-            drop(budget.acquire(1).await.unwrap());
+            drop(budget.write(1).await.unwrap());
         }
-        assert_eq!(budget.requests.available_permits(), FEWEST);
+        assert_eq!(budget.writes.available_permits(), FEWEST);
     }
 
     #[test]
@@ -209,6 +222,6 @@ mod tests {
     #[tokio::test]
     async fn a_request_of_any_size_gets_room() {
         let budget = budget();
-        assert!(budget.acquire(usize::MAX).await.is_some());
+        assert!(budget.write(usize::MAX).await.is_some());
     }
 }

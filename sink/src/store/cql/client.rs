@@ -70,16 +70,6 @@ pub(super) struct Client {
     budget: Budget,
 }
 
-/// Until when a request, and those that belong to it, are repeated.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience(Instant);
-
-impl Patience {
-    pub(super) fn begins() -> Self {
-        Self(Instant::now() + PATIENCE)
-    }
-}
-
 impl Client {
     /// Connects; `Retry` when nobody answers in time.
     pub(super) async fn connect(
@@ -146,70 +136,77 @@ impl Client {
         Ok(prepared)
     }
 
-    /// Executes a statement.
+    /// Executes a statement that writes a row.
     pub(super) async fn execute(
         &self,
         call: &'static str,
-        patience: Patience,
         statement: &PreparedStatement,
         values: impl SerializeRow + Sync,
     ) -> Result<QueryResult, StoreError> {
         let values = &values;
-        self.persist(call, patience, 1, || self.session.execute_unpaged(statement, values)).await
+        self.persist(call, Some(1), || self.session.execute_unpaged(statement, values)).await
     }
 
     /// Executes a statement that answers rows.
     pub(super) async fn rows(
         &self,
         call: &'static str,
-        patience: Patience,
         statement: &PreparedStatement,
         values: impl SerializeRow + Sync,
     ) -> Result<QueryRowsResult, StoreError> {
-        self.execute(call, patience, statement, values).await?.into_rows_result().map_err(unread)
+        let values = &values;
+        let answer =
+            self.persist(call, None, || self.session.execute_unpaged(statement, values)).await?;
+        answer.into_rows_result().map_err(unread)
     }
 
     /// Executes a batch of about so many bytes.
     pub(super) async fn batch(
         &self,
         call: &'static str,
-        patience: Patience,
         batch: &Batch,
         values: impl BatchValues + Sync,
         bytes: usize,
     ) -> Result<(), StoreError> {
         let values = &values;
-        self.persist(call, patience, bytes, || self.session.batch(batch, values)).await?;
+        self.persist(call, Some(bytes), || self.session.batch(batch, values)).await?;
         Ok(())
     }
 
+    /// Tries a request until it succeeds, for [`PATIENCE`] at most.
     async fn persist<F>(
         &self,
         call: &'static str,
-        Patience(until): Patience,
-        bytes: usize,
+        written: Option<usize>,
         attempt: impl Fn() -> F,
     ) -> Result<QueryResult, StoreError>
     where
         F: Future<Output = Result<QueryResult, ExecutionError>>,
     {
         let mut pause = FIRST_PAUSE;
+        let mut until = None;
         loop {
-            let permit = self.budget.acquire(bytes).await;
+            let permit = match written {
+                Some(bytes) => self.budget.write(bytes).await,
+                None => self.budget.read().await,
+            };
             let began = Instant::now();
+            let until = *until.get_or_insert(began + PATIENCE);
             let answer = attempt().await;
             let took = began.elapsed();
             drop(permit);
             self.metrics.answered(call, took);
             let fault = match answer {
                 Ok(result) => {
-                    self.budget.learn(took, false);
+                    if written.is_some() {
+                        self.budget.learn(took, false);
+                    }
                     return Ok(result);
                 }
                 Err(error) => Fault::from(&error),
             };
             self.metrics.failed(call, fault.name);
-            if fault.overload {
+            if fault.overload && written.is_some() {
                 self.budget.learn(took, true);
             }
             // Half of the pause is left to chance, so that those who failed together part.
@@ -236,7 +233,7 @@ pub(super) async fn each<'a>(
         loop {
             let index = next.fetch_add(1, Relaxed);
             if index >= count {
-                return Ok(());
+                return Ok::<_, StoreError>(());
             }
             work(index).await?;
         }

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 
 use super::{
     Cql,
-    client::{Patience, call, unread},
+    client::{call, unread},
     decode,
     layout::{subject_begin, subject_bucket},
     walk::{Lane, Walk},
@@ -28,8 +28,10 @@ const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Buckets that a page walks through.
 const BUCKETS: usize = 128;
 
-/// Events that are fetched at once when a list by subject points at them.
-const FOLLOWED: usize = 64;
+/// Events that are fetched at once when a list by subject points at them: the first few, then
+/// twice as many each time, since they may be large.
+const FOLLOWED: usize = 16;
+const FOLLOWED_AT_MOST: usize = 128;
 
 /// The part of a list that a page begins with.
 #[derive(Clone, Debug)]
@@ -132,21 +134,21 @@ impl Lane for TypeLane<'_> {
         let key = last.map(Keyed::key);
         let key = key.or(span.after.as_ref().map(|a| (a.time, a.source.as_str(), a.id.as_str())));
         let pages = &cql.statements.by_type;
-        let (call, patience) = (call::READ_EVENTS, Patience::begins());
+        let call = call::READ_EVENTS;
         let (namespace, limit, index) = (&*query.namespace, limit as i32, span.index());
         let client = &cql.client;
         let found = match (key, query.order) {
             (None, _) => {
                 let values = (namespace, kind, bucket, sub, span.from, span.to, limit);
-                client.rows(call, patience, &pages.from[index], values).await?
+                client.rows(call, &pages.from[index], values).await?
             }
             (Some((time, source, id)), Order::Asc) => {
                 let values = (namespace, kind, bucket, sub, time, source, id, span.to, limit);
-                client.rows(call, patience, &pages.after[index], values).await?
+                client.rows(call, &pages.after[index], values).await?
             }
             (Some((time, source, id)), Order::Desc) => {
                 let values = (namespace, kind, bucket, sub, span.from, time, source, id, limit);
-                client.rows(call, patience, &pages.after[index], values).await?
+                client.rows(call, &pages.after[index], values).await?
             }
         };
         let rows = decode::events(&found, &query.namespace, kind)?;
@@ -184,21 +186,21 @@ impl Lane for SubjectLane<'_> {
         let key = last.map(Keyed::key);
         let key = key.or(span.after.as_ref().map(|a| (a.time, a.source.as_str(), a.id.as_str())));
         let pages = &cql.statements.by_subject;
-        let (call, patience) = (call::READ_EVENTS, Patience::begins());
+        let call = call::READ_EVENTS;
         let (namespace, limit, index) = (&*query.namespace, limit as i32, span.index());
         let client = &cql.client;
         let found = match (key, query.order) {
             (None, _) => {
                 let values = (namespace, subject, bucket, span.from, span.to, limit);
-                client.rows(call, patience, &pages.from[index], values).await?
+                client.rows(call, &pages.from[index], values).await?
             }
             (Some((time, source, id)), Order::Asc) => {
                 let values = (namespace, subject, bucket, time, source, id, span.to, limit);
-                client.rows(call, patience, &pages.after[index], values).await?
+                client.rows(call, &pages.after[index], values).await?
             }
             (Some((time, source, id)), Order::Desc) => {
                 let values = (namespace, subject, bucket, span.from, time, source, id, limit);
-                client.rows(call, patience, &pages.after[index], values).await?
+                client.rows(call, &pages.after[index], values).await?
             }
         };
         let mut pointers = Vec::with_capacity(found.rows_num());
@@ -284,8 +286,7 @@ impl Cql {
         let (first, last) = (self.layout.bucket(span.from), self.layout.bucket(span.to - 1));
         let values = (&*query.namespace, kind, first, last, BUCKETS as i32);
         let statement = &self.statements.buckets[span.index()];
-        let found =
-            self.client.rows(call::READ_BUCKETS, Patience::begins(), statement, values).await?;
+        let found = self.client.rows(call::READ_BUCKETS, statement, values).await?;
         let buckets = decode::buckets(&found)?;
         let lanes = |&bucket: &i64| {
             let lane = |sub| TypeLane { cql: self, query, span, kind, bucket, sub };
@@ -320,8 +321,7 @@ impl Cql {
         let (first, last) = (subject_bucket(span.from), subject_bucket(span.to - 1));
         let values = (&*query.namespace, first, last, BUCKETS as i32);
         let statement = &self.statements.subject_buckets[span.index()];
-        let found =
-            self.client.rows(call::READ_BUCKETS, Patience::begins(), statement, values).await?;
+        let found = self.client.rows(call::READ_BUCKETS, statement, values).await?;
         let buckets = decode::buckets(&found)?;
         let lanes = |&bucket: &i64| vec![SubjectLane { cql: self, query, span, subject, bucket }];
         let chunk = match query.source {
@@ -345,8 +345,12 @@ impl Cql {
     ) -> Result<EventsPage, StoreError> {
         let mut page = EventsPage { rows: Vec::new(), next: pointers.next };
         let mut bytes = 0;
-        let mut left = pointers.rows.chunks(FOLLOWED).peekable();
-        while let Some(some) = left.next() {
+        let (mut left, mut many) = (&pointers.rows[..], FOLLOWED);
+        while let Some((some, rest)) = left.split_at_checked(many.min(left.len()))
+            && !some.is_empty()
+        {
+            left = rest;
+            many = (many * 2).min(FOLLOWED_AT_MOST);
             let events = some.iter().map(|pointer| {
                 let key = &pointer.key;
                 self.event_at(&query.namespace, &pointer.kind, key.time, &key.source, &key.id)
@@ -355,7 +359,7 @@ impl Cql {
                 bytes += decode::data_len(&row);
                 page.rows.push(row);
             }
-            if bytes >= PAGE_BYTES && left.peek().is_some() {
+            if bytes >= PAGE_BYTES && !left.is_empty() {
                 page.next = some.last().map(|pointer| pointer.key.clone());
                 break;
             }
@@ -370,8 +374,7 @@ impl Cql {
         let Identity { namespace, source, id } = identity;
         let values = (&**namespace, source, id);
         let statement = &self.statements.place;
-        let found =
-            self.client.rows(call::READ_LOCATORS, Patience::begins(), statement, values).await?;
+        let found = self.client.rows(call::READ_LOCATORS, statement, values).await?;
         let found = found.maybe_first_row::<(Option<&str>, Option<i64>)>().map_err(unread)?;
         let Some((Some(kind), Some(time))) = found else { return Ok(None) };
         self.event_at(namespace, kind, time, source, id).await
@@ -388,8 +391,7 @@ impl Cql {
         let (bucket, sub) = (self.layout.bucket(time), self.layout.sub(source, id));
         let values = (&**namespace, kind, bucket, sub, time, source, id);
         let statement = &self.statements.one_event;
-        let found =
-            self.client.rows(call::READ_EVENTS, Patience::begins(), statement, values).await?;
+        let found = self.client.rows(call::READ_EVENTS, statement, values).await?;
         Ok(decode::events(&found, namespace, kind)?.pop())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     Cql,
-    client::{Patience, call, each, unread},
+    client::{call, each, unread},
     decode::{self, Measured},
     layout::rollup_bucket,
     walk::{Lane, Walk},
@@ -66,8 +66,7 @@ impl Lane for ScanLane<'_> {
             limit as i32,
         );
         let statement = &cql.statements.rollup_scan[usize::from(beyond)];
-        let found =
-            cql.client.rows(call::READ_ROLLUPS, Patience::begins(), statement, values).await?;
+        let found = cql.client.rows(call::READ_ROLLUPS, statement, values).await?;
         let mut rows = Vec::with_capacity(found.rows_num());
         for cells in found.rows::<Cells>().map_err(unread)? {
             let (start, group, events, last_offset, measures) = cells.map_err(unread)?;
@@ -169,8 +168,7 @@ impl Cql {
             among,
         );
         let statement = &self.statements.rollup_rows;
-        let found =
-            self.client.rows(call::READ_ROLLUPS, Patience::begins(), statement, values).await?;
+        let found = self.client.rows(call::READ_ROLLUPS, statement, values).await?;
         let mut rows = HashMap::with_capacity(found.rows_num());
         for cells in found.rows::<Cells>().map_err(unread)? {
             let (start, group, events, last_offset, measures) = cells.map_err(unread)?;
@@ -241,8 +239,7 @@ impl Cql {
                 DIRECTORY as i32,
             );
             let statement = &self.statements.rollup_buckets;
-            let found =
-                self.client.rows(call::READ_BUCKETS, Patience::begins(), statement, values).await?;
+            let found = self.client.rows(call::READ_BUCKETS, statement, values).await?;
             for row in found.rows::<(i64, i32, i32)>().map_err(unread)? {
                 let (bucket, epoch, partition) = row.map_err(unread)?;
                 behind = (bucket, epoch, partition);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use scylla::{
     errors::{DbError, ExecutionError, RequestAttemptError},
-    response::query_result::QueryRowsResult,
+    response::query_result::{QueryResult, QueryRowsResult},
     serialize::row::SerializeRow,
     statement::{Consistency, unprepared::Statement},
     value::{CqlValue, Row},
@@ -83,7 +83,12 @@ impl Schema<'_> {
         if !self.has_table("layout").await? {
             return Ok(0);
         }
-        Ok(self.fixed("version").await?.unwrap_or(0))
+        match self.fixed("version").await {
+            Ok(version) => Ok(version.unwrap_or(0)),
+            // A table can be listed a moment before it can be used.
+            Err(failed) if failed.unknown => Ok(0),
+            Err(failed) => Err(failed.error),
+        }
     }
 
     async fn has_table(&self, table: &str) -> Result<bool, StoreError> {
@@ -93,7 +98,7 @@ impl Schema<'_> {
         Ok(found.rows_num() > 0)
     }
 
-    async fn fixed(&self, name: &str) -> Result<Option<i64>, StoreError> {
+    async fn fixed(&self, name: &str) -> Result<Option<i64>, Failed> {
         let text = format!("SELECT value FROM {}.layout WHERE name = ?", self.keyspace());
         let found = self.rows(&text, (name,)).await?;
         Ok(found.maybe_first_row::<(i64,)>().map_err(unread)?.map(|(value,)| value))
@@ -122,7 +127,7 @@ impl Schema<'_> {
         let deadline = Instant::now() + WAIT;
         while !self.take_lease(&holder).await? {
             if self.version().await? >= VERSION {
-                return Ok(());
+                return self.agree().await;
             }
             if Instant::now() >= deadline {
                 return Err(StoreError::Retry(format!(
@@ -134,8 +139,11 @@ impl Schema<'_> {
             sleep(Duration::from_secs_f64(0.2 + 0.4 * chance())).await;
         }
         let made = self.make_tables(&holder).await;
-        let released = self.release(&holder).await;
-        made.and(released)
+        // One that cannot be given back ends by itself.
+        if let Err(error) = self.release(&holder).await {
+            tracing::warn!(%error, "the lease on making tables was not given back");
+        }
+        made
     }
 
     async fn make_keyspace(&self) -> Result<(), StoreError> {
@@ -189,15 +197,17 @@ impl Schema<'_> {
         match self.swap(&text, (holder,)).await {
             Ok(true) => return Ok(true),
             // When many try at once, the answer may get lost though the lease is ours.
-            Ok(false) | Err(StoreError::Retry(_)) => {}
-            Err(error) => return Err(error),
+            Ok(false) => {}
+            Err(failed) if failed.unknown => return Ok(false),
+            Err(Failed { error: StoreError::Retry(_), .. }) => {}
+            Err(failed) => return Err(failed.error),
         }
         let text =
             format!("SELECT holder FROM {}.locks WHERE name = 'migrations'", self.keyspace());
         let mut statement = Statement::new(text);
         statement.set_consistency(Consistency::LocalSerial);
         let found = match self.run(statement, ()).await {
-            Err(StoreError::Retry(_)) => return Ok(false),
+            Err(Failed { error: StoreError::Retry(_), .. }) => return Ok(false),
             answer => answer?.into_rows_result().map_err(unread)?,
         };
         let found = found.maybe_first_row::<(Option<&str>,)>().map_err(unread)?;
@@ -269,28 +279,49 @@ impl Schema<'_> {
         })
     }
 
-    async fn rows(
-        &self,
-        text: &str,
-        values: impl SerializeRow,
-    ) -> Result<QueryRowsResult, StoreError> {
+    async fn rows(&self, text: &str, values: impl SerializeRow) -> Result<QueryRowsResult, Failed> {
         let result = self.run(Statement::new(text), values).await?;
-        result.into_rows_result().map_err(unread)
+        Ok(result.into_rows_result().map_err(unread)?)
     }
 
     /// A lightweight transaction: whether it was applied.
-    async fn swap(&self, text: &str, values: impl SerializeRow) -> Result<bool, StoreError> {
-        applied(self.rows(text, values).await?)
+    async fn swap(&self, text: &str, values: impl SerializeRow) -> Result<bool, Failed> {
+        Ok(applied(self.rows(text, values).await?)?)
     }
 
     async fn run(
         &self,
         statement: Statement,
         values: impl SerializeRow,
-    ) -> Result<scylla::response::query_result::QueryResult, StoreError> {
+    ) -> Result<QueryResult, Failed> {
         let what = statement.contents.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
-        let statement = timed(statement);
-        self.client.session.query_unpaged(statement, values).await.map_err(|e| told(&what, &e))
+        let answer = self.client.session.query_unpaged(timed(statement), values).await;
+        answer.map_err(|error| Failed {
+            error: told(&what, &error),
+            unknown: matches!(
+                error,
+                ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))
+            ),
+        })
+    }
+}
+
+/// A statement that failed.
+struct Failed {
+    error: StoreError,
+    /// The node does not know what the statement names: perhaps not yet.
+    unknown: bool,
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self { error, unknown: false }
+    }
+}
+
+impl From<Failed> for StoreError {
+    fn from(failed: Failed) -> Self {
+        failed.error
     }
 }
 

@@ -18,7 +18,7 @@ use scylla::{
 
 use super::{
     Cql,
-    client::{Patience, call, unread},
+    client::{call, unread},
     fault::Fault,
     retention::now,
     schema::applied,
@@ -83,8 +83,7 @@ impl Cql {
         if let Some(consistency) = consistency {
             statement.set_consistency(consistency);
         }
-        let patience = Patience::begins();
-        let found = self.client.rows(call::READ_STATE, patience, &statement, (topic,)).await?;
+        let found = self.client.rows(call::READ_STATE, &statement, (topic,)).await?;
         type Found = (Option<i32>, Option<i64>, Option<i64>, Option<HashMap<i32, i64>>);
         let Some((Some(epoch), Some(started_at), incarnation, starts)) =
             found.maybe_first_row::<Found>().map_err(unread)?
@@ -168,8 +167,7 @@ impl Cql {
     ) -> Result<PartitionState, StoreError> {
         let values = (topic, epoch.cast_signed(), partition.cast_signed());
         let statement = &self.statements.progress;
-        let found =
-            self.client.rows(call::READ_STATE, Patience::begins(), statement, values).await?;
+        let found = self.client.rows(call::READ_STATE, statement, values).await?;
         type Found = (Option<i64>, Option<HashMap<i64, Mark>>);
         let found = found.maybe_first_row::<Found>().map_err(unread)?;
         let Some((stored_to, marks)) = found else { return Ok(PartitionState::default()) };
@@ -187,8 +185,7 @@ impl Cql {
     ) -> Result<Vec<(u32, FoldMark)>, StoreError> {
         let values = (topic, epoch.cast_signed());
         let statement = &self.statements.all_progress;
-        let found =
-            self.client.rows(call::READ_STATE, Patience::begins(), statement, values).await?;
+        let found = self.client.rows(call::READ_STATE, statement, values).await?;
         let mut marks = Vec::new();
         for row in found.rows::<(i32, Option<HashMap<i64, Mark>>)>().map_err(unread)? {
             let (partition, of) = row.map_err(unread)?;
@@ -203,7 +200,7 @@ impl Cql {
     /// Definitions with when they were registered, in that order.
     async fn registered(&self) -> Result<Vec<(i64, Definition)>, StoreError> {
         let statement = &self.statements.definitions;
-        let found = self.client.rows(call::READ_STATE, Patience::begins(), statement, ()).await?;
+        let found = self.client.rows(call::READ_STATE, statement, ()).await?;
         let mut definitions = Vec::with_capacity(found.rows_num());
         for row in found.rows::<(Option<i64>, i64, Option<&str>)>().map_err(unread)? {
             let (Some(registered), version, Some(body)) = row.map_err(unread)? else { continue };

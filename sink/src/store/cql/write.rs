@@ -21,7 +21,7 @@ use scylla::{
 
 use super::{
     Cql,
-    client::{Patience, call, each},
+    client::{call, each},
     known, layout,
     retention::now,
     rows::{
@@ -68,7 +68,6 @@ enum Directory<'a> {
 
 impl Cql {
     pub(super) async fn write_flush(&self, flush: &Flush) -> Result<(), StoreError> {
-        let patience = Patience::begins();
         let epochs = self.epochs(&flush.topic, flush.epoch).await?;
         // The task of an epoch that is over may meet what the current one stored.
         let taken = match epochs.current > flush.epoch {
@@ -76,9 +75,9 @@ impl Cql {
             false => Vec::new(),
         };
         let plan = self.plan(flush, epochs.started_at, &taken);
-        self.write_directories(&plan, patience).await?;
-        self.run(&plan, patience).await?;
-        self.write_progress(flush, epochs.started_at, patience).await
+        self.write_directories(&plan).await?;
+        self.run(&plan).await?;
+        self.write_progress(flush, epochs.started_at).await
     }
 
     /// Which of these events another record stored.
@@ -139,11 +138,7 @@ impl Cql {
         plan
     }
 
-    async fn write_directories(
-        &self,
-        plan: &Plan<'_>,
-        patience: Patience,
-    ) -> Result<(), StoreError> {
+    async fn write_directories(&self, plan: &Plan<'_>) -> Result<(), StoreError> {
         let mut scratch = Vec::new();
         let mut missing: HashMap<u128, Directory<'_>> = HashMap::new();
         let mut want = |fingerprint, directory| {
@@ -185,7 +180,7 @@ impl Cql {
             let (fingerprint, directory) = &missing[index];
             Box::pin(async move {
                 let began = Instant::now();
-                self.write_directory(directory, patience).await?;
+                self.write_directory(directory).await?;
                 self.known.add(*fingerprint, began);
                 Ok(())
             })
@@ -193,22 +188,18 @@ impl Cql {
         .await
     }
 
-    async fn write_directory(
-        &self,
-        directory: &Directory<'_>,
-        patience: Patience,
-    ) -> Result<(), StoreError> {
+    async fn write_directory(&self, directory: &Directory<'_>) -> Result<(), StoreError> {
         let statements = &self.statements;
         let (client, call) = (&self.client, call::WRITE_BUCKETS);
         let life = known::life(self.retention.events_life);
         match directory {
             Directory::Bucket(namespace, kind, bucket) => {
                 let values = (*namespace, *kind, *bucket, life);
-                client.execute(call, patience, &statements.bucket, values).await?;
+                client.execute(call, &statements.bucket, values).await?;
             }
             Directory::Subject(namespace, bucket) => {
                 let values = (*namespace, *bucket, life);
-                client.execute(call, patience, &statements.subject_bucket, values).await?;
+                client.execute(call, &statements.subject_bucket, values).await?;
             }
             Directory::Rollup(row) => {
                 let key = &row.row.key;
@@ -222,30 +213,30 @@ impl Cql {
                     key.partition.cast_signed(),
                     known::life(self.retention.rollups),
                 );
-                client.execute(call, patience, &statements.rollup_bucket, values).await?;
+                client.execute(call, &statements.rollup_bucket, values).await?;
             }
         }
         Ok(())
     }
 
-    async fn run(&self, plan: &Plan<'_>, patience: Patience) -> Result<(), StoreError> {
+    async fn run(&self, plan: &Plan<'_>) -> Result<(), StoreError> {
         let to = &self.statements;
         each(plan.jobs.len(), |index| match &plan.jobs[index] {
             Job::Events(rows, bytes) => {
                 let rows = &plan.events[rows.clone()];
-                Box::pin(self.insert(call::WRITE_EVENTS, patience, &to.event, rows, *bytes))
+                Box::pin(self.insert(call::WRITE_EVENTS, &to.event, rows, *bytes))
             }
             Job::Locators(rows, bytes) => {
                 let rows = &plan.locators[rows.clone()];
-                Box::pin(self.insert(call::WRITE_LOCATORS, patience, &to.locator, rows, *bytes))
+                Box::pin(self.insert(call::WRITE_LOCATORS, &to.locator, rows, *bytes))
             }
             Job::Subjects(rows, bytes) => {
                 let rows = &plan.subjects[rows.clone()];
-                Box::pin(self.insert(call::WRITE_SUBJECTS, patience, &to.subject, rows, *bytes))
+                Box::pin(self.insert(call::WRITE_SUBJECTS, &to.subject, rows, *bytes))
             }
             Job::Rollups(rows, bytes) => {
                 let rows = &plan.rollups[rows.clone()];
-                Box::pin(self.insert(call::WRITE_ROLLUPS, patience, &to.rollup, rows, *bytes))
+                Box::pin(self.insert(call::WRITE_ROLLUPS, &to.rollup, rows, *bytes))
             }
         })
         .await
@@ -254,24 +245,18 @@ impl Cql {
     async fn insert<T: SerializeRow + Sync>(
         &self,
         call: &'static str,
-        patience: Patience,
         insert: &Insert,
         rows: &[T],
         bytes: usize,
     ) -> Result<(), StoreError> {
         match rows {
-            [row] => self.client.execute(call, patience, &insert.one, row).await.map(drop),
-            _ => self.client.batch(call, patience, insert.of(rows.len()), rows, bytes).await,
+            [row] => self.client.execute(call, &insert.one, row).await.map(drop),
+            _ => self.client.batch(call, insert.of(rows.len()), rows, bytes).await,
         }
     }
 
     /// Marks and position: one mutation of one row.
-    async fn write_progress(
-        &self,
-        flush: &Flush,
-        started_at: i64,
-        patience: Patience,
-    ) -> Result<(), StoreError> {
+    async fn write_progress(&self, flush: &Flush, started_at: i64) -> Result<(), StoreError> {
         let update = |change, position| ProgressUpdate {
             topic: &flush.topic,
             epoch: flush.epoch,
@@ -288,7 +273,7 @@ impl Cql {
             updates.push(update(Change::Mark(*mark), mark.to));
         }
         let bytes = updates.len() * 100;
-        self.client.batch(call::WRITE_PROGRESS, patience, &batch, &updates[..], bytes).await
+        self.client.batch(call::WRITE_PROGRESS, &batch, &updates[..], bytes).await
     }
 
     fn spread(&self) -> Spread {
