@@ -15,12 +15,12 @@ use eventlog::{Clock, Log, Options, Record, Retention, Stored, TopicSpec};
 use prometheus_client::registry::Registry as Metering;
 use schemas::{Codec, Data, Event, Registry, Timestamp, Unknown, topics};
 use service::{
-    config::{MeasureConfig, RetentionConfig, RollupConfig, SinkConfig, StoreConfig},
+    config::{MeasureConfig, RollupConfig, SinkConfig},
     health::Health,
 };
 use sink::{
     Metrics, Outcome, OutcomeLabels, Sink, SinkError, definitions,
-    store::{self, Definition, Store, VersionId},
+    store::{Definition, Store, VersionId},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -212,9 +212,7 @@ pub async fn open_log(
 }
 
 pub async fn open_store(dir: &Path) -> Store {
-    let url = format!("file:{}", dir.join("store").display());
-    let config = StoreConfig { url, ..StoreConfig::default() };
-    store::open(&config, &RetentionConfig::default(), store::Metrics::default()).await.unwrap()
+    crate::backend::open(dir).await
 }
 
 /// A flight that departed at a time, of one of a few carriers, with a delay of whole minutes.

@@ -14,7 +14,7 @@ async fn tenant(shared: &Shared, hours: u64, metrics: &Metrics) -> Tenant {
     drop(shared.open().await);
     let hours = Duration::from_secs(hours * 3_600);
     let retention = RetentionConfig { events: hours, rollups: 10 * hours };
-    let config = config(shared.nodes(), shared.keyspace());
+    let config = config(&shared.nodes, shared.keyspace);
     Tenant::on(store::open(&config, &retention, metrics.clone()).await.unwrap()).await
 }
 
@@ -24,12 +24,11 @@ async fn an_event_lives_from_its_append_on_and_its_identity_longer() {
     let tenant = tenant(&shared, 2, &Metrics::default()).await;
     let mut row = tenant.event(0, 0);
     row.appended_at = now() - HOUR;
-    let session = session(shared.nodes()).await;
+    let session = session(&shared.nodes).await;
     let cells = async |what: &str, table: &str| {
         let text = format!(
             "SELECT {what} FROM {}.{table} WHERE namespace = '{}' ALLOW FILTERING",
-            shared.keyspace(),
-            tenant.name
+            shared.keyspace, tenant.name
         );
         let found = session.query_unpaged(text, ()).await.unwrap().into_rows_result().unwrap();
         found.single_row::<(i64, i32)>().unwrap()
@@ -70,10 +69,9 @@ async fn rollups_are_written_in_the_past_at_their_position() {
     let text = format!(
         "SELECT writetime(events), ttl(events) FROM {}.rollups WHERE namespace = '{}' \
          ALLOW FILTERING",
-        shared.keyspace(),
-        tenant.name
+        shared.keyspace, tenant.name
     );
-    let session = session(shared.nodes()).await;
+    let session = session(&shared.nodes).await;
     let found = session.query_unpaged(text, ()).await.unwrap().into_rows_result().unwrap();
     let (written, life) = found.single_row::<(i64, i32)>().unwrap();
     assert_eq!(written, tenant.began + 42);

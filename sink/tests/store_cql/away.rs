@@ -98,8 +98,8 @@ impl Wire {
 async fn a_store_that_goes_away_is_to_be_tried_again_and_answers_when_it_is_back() {
     let Some(shared) = Shared::given() else { return };
     drop(shared.open().await);
-    let wire = Wire::to(shared.nodes().split(',').next().unwrap().to_owned()).await;
-    let store = open(&config(&wire.address, shared.keyspace())).await.unwrap();
+    let wire = Wire::to(shared.nodes.split(',').next().unwrap().to_owned()).await;
+    let store = open(&config(&wire.address, shared.keyspace)).await.unwrap();
     let tenant = Tenant::on(store).await;
     let rows: Vec<_> = (0..100).map(|n| tenant.event(n, 0)).collect();
     let last = rows[99].clone();

@@ -56,15 +56,10 @@ pub async fn session(nodes: &str) -> Session {
     SessionBuilder::new().known_nodes(nodes.split(',')).build().await.unwrap()
 }
 
-pub async fn drop_keyspace(nodes: &str, keyspace: &str) {
-    let text = format!("DROP KEYSPACE IF EXISTS {keyspace}");
-    session(nodes).await.query_unpaged(text, ()).await.unwrap();
-}
-
 /// One keyspace for all tests of a run, as making one takes seconds.
 pub struct Shared {
-    nodes: String,
-    keyspace: &'static str,
+    pub nodes: String,
+    pub keyspace: &'static str,
 }
 
 impl Shared {
@@ -72,14 +67,6 @@ impl Shared {
         static KEYSPACE: OnceLock<String> = OnceLock::new();
         let nodes = nodes()?;
         Some(Self { nodes, keyspace: KEYSPACE.get_or_init(fresh_keyspace) })
-    }
-
-    pub fn nodes(&self) -> &str {
-        &self.nodes
-    }
-
-    pub fn keyspace(&self) -> &str {
-        self.keyspace
     }
 }
 

@@ -5,7 +5,7 @@ use service::config::StoreConfig;
 use sink::store::{StoreError, contract::Harness};
 
 use crate::{
-    cluster::{Shared, config, drop_keyspace, fresh_keyspace, nodes, open, session},
+    cluster::{Shared, config, fresh_keyspace, nodes, open, session},
     sample::Tenant,
 };
 
@@ -14,6 +14,11 @@ async fn refusal(config: &StoreConfig) -> String {
         StoreError::Fatal(why) => why,
         other => panic!("another error: {other}"),
     }
+}
+
+async fn drop_keyspace(nodes: &str, keyspace: &str) {
+    let text = format!("DROP KEYSPACE IF EXISTS {keyspace}");
+    session(nodes).await.query_unpaged(text, ()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +69,7 @@ async fn a_lease_of_one_that_died_ends_by_itself() {
 async fn a_keyspace_of_another_layout_is_refused_with_both() {
     let Some(shared) = Shared::given() else { return };
     drop(shared.open().await);
-    let given = config(shared.nodes(), shared.keyspace());
+    let given = config(&shared.nodes, shared.keyspace);
     let why = refusal(&StoreConfig { sub_buckets: 9, ..given.clone() }).await;
     assert!(why.contains("sub_buckets 8") && why.contains("says 9"), "{why}");
     let bucket = std::time::Duration::from_secs(60);
@@ -76,7 +81,7 @@ async fn a_keyspace_of_another_layout_is_refused_with_both() {
 async fn a_datacenter_that_is_not_there_is_refused_with_those_that_are() {
     let Some(shared) = Shared::given() else { return };
     let datacenter = Some("nowhere".to_owned());
-    let given = config(shared.nodes(), shared.keyspace());
+    let given = config(&shared.nodes, shared.keyspace);
     let why = refusal(&StoreConfig { datacenter, ..given }).await;
     assert!(why.contains("`nowhere`") && why.contains("the cluster has: "), "{why}");
 }
