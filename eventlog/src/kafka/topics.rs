@@ -410,13 +410,14 @@ fn judge(
              old date would be deleted at once; run {}",
             alter("message.timestamp.type", "LogAppendTime")
         ))
-    } else if let Some(other) = settings.get("cleanup.policy").filter(|other| *other != policy) {
-        Some(format!(
-            "has cleanup.policy={other}, which would take records that must stay; run {}",
-            alter("cleanup.policy", policy)
-        ))
     } else {
-        None
+        let other = settings.get("cleanup.policy").filter(|other| *other != policy);
+        other.map(|other| {
+            format!(
+                "has cleanup.policy={other}, which would take records that must stay; run {}",
+                alter("cleanup.policy", policy)
+            )
+        })
     };
 
     if min.is_some_and(|min| min > i64::from(replicas)) {
