@@ -6,8 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, TelemetryConfig};
 
-/// The driver of the store tells of each connection; its warnings are enough.
-const DEFAULT_FILTER: &str = "info,scylla=warn";
+/// The driver of the store tells of each connection, and twice of each try to make the first one,
+/// which we name ourselves.
+const DEFAULT_FILTER: &str = "info,scylla=warn,scylla::cluster::metadata=off";
 
 /// Starts logging. Only the first call of a process has an effect.
 pub fn init(config: &TelemetryConfig) {
