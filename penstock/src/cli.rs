@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
 use service::{
-    cli::{self, ConfigFile},
+    cli::{self, ConfigFile, ServiceArgs},
     config::{TelemetryConfig, check_log_url, check_store_url},
     telemetry,
 };
@@ -98,7 +98,7 @@ Examples:
   PENSTOCK__HTTP__LISTEN=127.0.0.1:9000 penstock run      every key can be set like this")]
 struct RunArgs {
     #[command(flatten)]
-    config: ConfigFile,
+    service: ServiceArgs,
 }
 
 /// Check or show a configuration
@@ -171,7 +171,7 @@ async fn dispatch(command: Command) -> Result<()> {
         Command::Demo(DemoArgs { once, data, listen, log, store }) => {
             demo::demo(DemoOptions { once, data, listen, log, store }).await
         }
-        Command::Run(args) => run::run(args.config.config.as_deref()).await,
+        Command::Run(args) => args.service.run(run::run).await,
         Command::Config(args) => match args.command {
             ConfigCommand::Check(file) => run::check(file.config.as_deref()),
             ConfigCommand::Show(file) => run::show(file.config.as_deref()),

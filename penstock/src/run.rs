@@ -3,10 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use service::{
-    config::{self, Loaded, masked_url},
-    lifecycle, telemetry,
-};
+use service::config::{self, Loaded, masked_url};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,12 +16,8 @@ pub fn load(path: Option<&Path>) -> Result<Loaded> {
     Ok(config::load_here(path)?)
 }
 
-/// Runs a node until SIGTERM or SIGINT, or until a part of it fails.
-pub async fn run(path: Option<&Path>) -> Result<()> {
-    let loaded = load(path)?;
-    telemetry::init(&loaded.config.telemetry);
-    let shutdown = CancellationToken::new();
-    lifecycle::on_signal(shutdown.clone());
+/// Runs a node until it is told to stop, or until a part of it fails.
+pub async fn run(loaded: Loaded, shutdown: CancellationToken) -> Result<()> {
     let (log, store) = (masked_url(&loaded.config.log.url), masked_url(&loaded.config.store.url));
     let node = tokio::select! {
         biased;

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{self, ConfigError, Loaded},
-    lifecycle, telemetry,
+    lifecycle,
+    probe::{self, Probe},
+    telemetry,
 };
 
 /// `--config FILE`, as every binary takes it.
@@ -29,15 +31,43 @@ impl ConfigFile {
     }
 }
 
+/// What every binary that serves takes.
+#[derive(Clone, Debug, Args)]
+pub struct ServiceArgs {
+    /// Its configuration.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Start nothing; ask the process that runs with this configuration, and exit 0 if it works
+    /// (livez) or can serve now (readyz). For health checks of containers
+    #[arg(long, value_name = "WHICH")]
+    pub probe: Option<Probe>,
+}
+
+impl ServiceArgs {
+    /// Starts logging and runs the service until a signal stops it, or asks the one that runs.
+    pub async fn run<F>(&self, run: impl FnOnce(Loaded, CancellationToken) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        let loaded = self.config.load()?;
+        if let Some(probe) = self.probe {
+            return probe::ask(probe, loaded.config.admin.listen).await;
+        }
+        telemetry::init(&loaded.config.telemetry);
+        let shutdown = CancellationToken::new();
+        lifecycle::on_signal(shutdown.clone());
+        run(loaded, shutdown).await
+    }
+}
+
 /// Wrong usage that only shows once the configuration is known: exit code 2.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// The `main` of a service: parses, loads the configuration, starts logging, listens for
-/// signals, and runs it.
+/// The `main` of a service: parses, then does what [`ServiceArgs::run`] does.
 pub fn service<A, F>(
-    config: impl FnOnce(&A) -> &ConfigFile,
+    common: impl FnOnce(&A) -> &ServiceArgs,
     run: impl FnOnce(A, Loaded, CancellationToken) -> F,
 ) -> ExitCode
 where
@@ -48,13 +78,8 @@ where
         Ok(args) => args,
         Err(code) => return code,
     };
-    block_on(async {
-        let loaded = config(&args).load()?;
-        telemetry::init(&loaded.config.telemetry);
-        let shutdown = CancellationToken::new();
-        lifecycle::on_signal(shutdown.clone());
-        run(args, loaded, shutdown).await
-    })
+    let common = common(&args).clone();
+    block_on(common.run(|loaded, shutdown| run(args, loaded, shutdown)))
 }
 
 /// The arguments, or the exit code when there is nothing to run.

@@ -15,6 +15,7 @@ pub mod health;
 pub mod http;
 pub mod lifecycle;
 pub mod patience;
+pub mod probe;
 pub mod problem;
 pub mod process;
 pub mod stage;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use service::cli::{self, ConfigFile};
+use service::cli::{self, ServiceArgs};
 
 /// Transforms events between topics of the log, exactly once
 ///
@@ -24,7 +24,7 @@ Exit codes: 0 success, 1 failure, 2 wrong usage."
 )]
 struct Args {
     #[command(flatten)]
-    config: ConfigFile,
+    service: ServiceArgs,
     /// Run this processor of the configuration only; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -32,7 +32,7 @@ struct Args {
 
 fn main() -> ExitCode {
     cli::service(
-        |args: &Args| &args.config,
+        |args: &Args| &args.service,
         |args, loaded, shutdown| async move {
             let chosen = processors::only(&loaded.config, &args.only)?;
             processors::run("penstock-processor", loaded, chosen, shutdown).await

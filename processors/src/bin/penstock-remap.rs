@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use processors::Single;
 use service::{
-    cli::{self, ConfigFile},
+    cli::{self, ServiceArgs},
     config::{check_name, check_topic},
 };
 
@@ -28,7 +28,7 @@ Exit codes: 0 success, 1 failure, 2 wrong usage."
 )]
 struct Args {
     #[command(flatten)]
-    config: ConfigFile,
+    service: ServiceArgs,
     /// The program, relative to the working directory [default: the configuration's]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -53,7 +53,7 @@ fn topic(text: &str) -> Result<String, String> {
 
 fn main() -> ExitCode {
     cli::service(
-        |args: &Args| &args.config,
+        |args: &Args| &args.service,
         |args, loaded, shutdown| async move {
             let Args { program, name, from, to, .. } = args;
             let chosen = processors::single(&loaded.config, Single { program, name, from, to })?;

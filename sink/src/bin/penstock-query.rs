@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use service::cli::{self, ConfigFile};
+use service::cli::{self, ServiceArgs};
 
 /// Answers over HTTP what is in the store
 ///
@@ -22,12 +22,12 @@ Exit codes: 0 success, 1 failure, 2 wrong usage."
 )]
 struct Args {
     #[command(flatten)]
-    config: ConfigFile,
+    service: ServiceArgs,
 }
 
 fn main() -> ExitCode {
     cli::service(
-        |args: &Args| &args.config,
+        |args: &Args| &args.service,
         |_, loaded, shutdown| async { sink::query::run(loaded, shutdown).await },
     )
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use service::cli::{self, ConfigFile};
+use service::cli::{self, ServiceArgs};
 
 /// Stores events and rollups of them, each event once
 ///
@@ -23,12 +23,12 @@ Exit codes: 0 success, 1 failure, 2 wrong usage."
 )]
 struct Args {
     #[command(flatten)]
-    config: ConfigFile,
+    service: ServiceArgs,
 }
 
 fn main() -> ExitCode {
     cli::service(
-        |args: &Args| &args.config,
+        |args: &Args| &args.service,
         |_, loaded, shutdown| async { sink::run(loaded, shutdown).await },
     )
 }
