@@ -90,27 +90,13 @@ Y
 }
 
 launch_node() {
-    local jvm=(-Xms1g -Xmx1g -XX:+UseSerialGC) p
+    local jvm=(-Xms1g -Xmx1g -XX:+UseSerialGC)
     [ -z "$(running "$DIR/pid")" ] || return 0
     [ ! -r "$DIR/bench" ] || jvm=(-Xms2g -Xmx2g)
     [ ! -r "$DIR/owner" ] || OWNER="$(cat "$DIR/owner")"
-    for p in java.base/jdk.internal.misc java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry \
-        java.rmi/sun.rmi.server java.sql/java.sql jdk.compiler/com.sun.tools.javac.file jdk.attach/sun.tools.attach \
-        jdk.unsupported/sun.misc; do
-        jvm+=(--add-exports "$p=ALL-UNNAMED")
-    done
-    for p in java.base/java.lang.module java.base/jdk.internal.loader java.base/jdk.internal.ref \
-        java.base/jdk.internal.reflect java.base/jdk.internal.math java.base/jdk.internal.module \
-        java.base/jdk.internal.util.jar java.base/sun.nio.ch java.base/java.io java.base/java.lang.reflect \
-        java.base/java.lang java.base/java.util java.base/java.nio jdk.management/com.sun.management.internal \
-        jdk.compiler/com.sun.tools.javac; do
-        jvm+=(--add-opens "$p=ALL-UNNAMED")
-    done
-    jvm+=(-javaagent:"$(echo "$JARS"/jamm-*.jar)" -Djdk.attach.allowAttachSelf=true -Dio.netty.tryReflectionSetAccessible=true
+    jvm+=("@$HERE/cassandra/jvm.options" -javaagent:"$(echo "$JARS"/jamm-*.jar)"
         -Dlogback.configurationFile="$HERE/cassandra/logback.xml" -Dcassandra.config="file://$DIR/cassandra.yaml"
-        -Dcassandra.storagedir="$DIR/data" -Dcassandra-foreground=yes -Dcassandra.libjemalloc=-
-        # One node has nobody to wait for.
-        -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=1 -Dcassandra.superuser_setup_delay_ms=0)
+        -Dcassandra.storagedir="$DIR/data")
     launch "$DIR/pid" "$DIR/log" java "${jvm[@]}" -cp "$JARS/*" org.apache.cassandra.service.CassandraDaemon
 }
 
