@@ -135,7 +135,10 @@ async fn a_record_that_no_one_can_decode_goes_to_the_dead_letters_and_the_flow_g
     let _turn = cluster::turn().await;
     let kafka = Kafka::start(1).unwrap();
     let one = Replicas { ingest: 1, processors: 1, sinks: 1, query: 1, named: false };
-    let cluster = Cluster::start(&kafka.servers, &cql, one, TICKS).await.unwrap();
+    // A step has to decode what it reads; a mere copy would leave it to the sink.
+    let step = "[[processors]]\nname = \"step\"\nsteps = [{ remap = { source = \".data.seen = true\" } }]\n";
+    let more = format!("{step}{TICKS}");
+    let cluster = Cluster::start(&kafka.servers, &cql, one, &more).await.unwrap();
     let load = Load::paced(cluster.url("/v1/events"), "poison", STEADY, seed());
     tokio::time::sleep(Duration::from_secs(1)).await;
     for partition in 0..PARTITIONS {
@@ -149,7 +152,8 @@ async fn a_record_that_no_one_can_decode_goes_to_the_dead_letters_and_the_flow_g
     let letters = topic::records(&kafka.servers, "events.dlq").unwrap();
     assert_eq!(letters.len(), PARTITIONS as usize, "{letters:?}");
     for partition in 0..PARTITIONS {
-        let from = format!("__connect.errors.partition={partition},");
+        let from =
+            format!("__connect.errors.topic=events.raw,__connect.errors.partition={partition},");
         let payload = format!("\u{1}no event at all, in partition {partition}");
         let it = letters.iter().filter(|l| l.contains(&from) && l.ends_with(&payload));
         assert_eq!(it.count(), 1, "{letters:?}");
