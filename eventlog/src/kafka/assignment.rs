@@ -18,6 +18,7 @@ use super::{
     errors,
     mailbox::Command,
     member::{Consumer, Shared, list},
+    subscription::HUNG_COMMIT,
 };
 use crate::{Assignment, Lease, LogError, Position};
 
@@ -144,7 +145,7 @@ fn claim(
     for _ in 0..TRIES {
         let Ok(_fence) = shared.leases.begin_commit(&positions) else { return };
         let call = || consumer.commit(&claims, CommitMode::Sync);
-        let Err(error) = shared.watchdog.run("commit", CALL * 3, call) else { return };
+        let Err(error) = shared.watchdog.run("commit", HUNG_COMMIT, call) else { return };
         tracing::debug!(group = %shared.group, error = errors::tell(&error), "claim refused");
         if error.rdkafka_error_code() == Some(Code::UnknownMemberId) {
             return;

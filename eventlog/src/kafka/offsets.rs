@@ -32,11 +32,30 @@ impl Core {
     /// See [`crate::LogDriver::bounds`].
     pub async fn bounds(self: &Arc<Self>, topic: &str, partition: u32) -> Result<Bounds, LogError> {
         self.exists(topic, partition).await?;
-        let (core, topic) = (self.clone(), topic.to_owned());
-        blocking("asking for the end", move || {
-            core.bounds_by(&*core.readers.take()?, &topic, partition)
+        let (core, name) = (self.clone(), topic.to_owned());
+        let asked = blocking("asking for the end", move || {
+            core.bounds_by(&*core.readers.take()?, &name, partition)
         })
-        .await
+        .await;
+        self.confirmed(topic, partition, asked).await
+    }
+
+    /// A client may not know for a moment what exists, such as when its brokers have just come
+    /// back: that is no reason to give up.
+    async fn confirmed<T>(
+        self: &Arc<Self>,
+        topic: &str,
+        partition: u32,
+        answer: Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let Err(LogError::Unknown(of)) = answer else { return answer };
+        match self.topic(topic).await {
+            Ok(found) if partition < found.partitions => {
+                Err(LogError::Retry(format!("not all clients know {of} again")))
+            }
+            Ok(_) | Err(LogError::Unknown(_)) => Err(LogError::Unknown(of)),
+            Err(other) => Err(other),
+        }
     }
 
     /// The same through a consumer at hand; blocks.
@@ -81,24 +100,25 @@ impl Core {
         // is the first at or after the next whole one.
         let millis =
             appended_at.max(0).div_euclid(1000) + i64::from(appended_at.max(0) % 1000 != 0);
-        let (core, topic) = (self.clone(), topic.to_owned());
-        blocking("looking up a time", move || {
-            let place = format!("{topic}/{partition}");
+        let (core, name) = (self.clone(), topic.to_owned());
+        let asked = blocking("looking up a time", move || {
+            let place = format!("{name}/{partition}");
             let wrong = |error| core.unanswered("looking up a time", &place, &error);
             let index = i32::try_from(partition).map_err(|_| LogError::Unknown(place.clone()))?;
             let reader = core.readers.take()?;
             let mut times = TopicPartitionList::with_capacity(1);
-            times.add_partition_offset(&topic, index, Offset::Offset(millis)).map_err(wrong)?;
+            times.add_partition_offset(&name, index, Offset::Offset(millis)).map_err(wrong)?;
             let found = reader.offsets_for_times(times, CALL).map_err(wrong)?;
-            let element = found.find_partition(&topic, index);
+            let element = found.find_partition(&name, index);
             let element = element.ok_or_else(|| LogError::Unknown(place.clone()))?;
             element.error().map_err(wrong)?;
             match element.offset() {
                 Offset::Offset(offset) => Ok(u64::try_from(offset).unwrap_or_default()),
-                _ => Ok(core.bounds_by(&reader, &topic, partition)?.end),
+                _ => Ok(core.bounds_by(&reader, &name, partition)?.end),
             }
         })
-        .await
+        .await;
+        self.confirmed(topic, partition, asked).await
     }
 
     /// See [`crate::LogDriver::committed`].

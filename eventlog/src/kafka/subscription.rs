@@ -15,9 +15,7 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use super::{
-    Core,
-    client::CALL,
-    errors,
+    Core, errors,
     mailbox::Command,
     member::{Membership, Role, Shared, Topic, kafka_partition, spawn},
     poll,
@@ -32,6 +30,10 @@ use crate::{
 const LEAVE: Duration = Duration::from_secs(15);
 /// A commit is tried again while the group rebalances.
 const COMMIT_TRIES: u32 = 10;
+/// A commit that takes longer does not come back. It has no timeout of its own and waits while there
+/// is no broker to commit to, which is no reason to end the process; nothing is held up by it that
+/// could go on without brokers.
+pub(super) const HUNG_COMMIT: Duration = Duration::from_secs(300);
 
 /// Prepares to join a group that reads these topics.
 pub(super) fn subscribe(
@@ -187,7 +189,7 @@ fn commit(shared: &Arc<Shared>, positions: &[(Lease, Position)]) -> Result<(), L
         let _held = shared.leases.begin_commit(positions)?;
         let consumer = shared.consumer()?;
         let call = || consumer.commit(&list, CommitMode::Sync);
-        let Err(error) = shared.watchdog.run("commit", CALL * 3, call) else { return Ok(()) };
+        let Err(error) = shared.watchdog.run("commit", HUNG_COMMIT, call) else { return Ok(()) };
         tries += 1;
         if tries == COMMIT_TRIES || !in_rebalance(&error) {
             return Err(errors::log_error("committing positions", &shared.group, &error));
