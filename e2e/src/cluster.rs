@@ -331,7 +331,7 @@ fn supervise(shared: &Shared) {
     while !shared.over.load(Ordering::Relaxed) {
         for member in lock(&shared.members).iter_mut() {
             if let Some(exit) = member.revive() {
-                eprintln!("{} ended by itself: {}", exit.name, exit.status);
+                eprintln!("{} ended by itself: {}\n{}", exit.name, exit.status, member.tail(4));
                 lock(&shared.exits).push(exit);
             }
         }

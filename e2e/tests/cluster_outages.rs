@@ -1,6 +1,8 @@
 //! Brokers and the store go away and come back: nothing acknowledged is lost, nothing lies, and all
 //! goes on by itself.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::time::{Duration, Instant};
 
 use e2e::{
@@ -14,6 +16,11 @@ use e2e::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MIB: u64 = 1024 * 1024;
+
+/// How many records the sinks have finished with.
+async fn written(cluster: &Cluster) -> u64 {
+    cluster.metric(Role::Sink, "penstock_sink_records_total", "").await.unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_three_brokers_killed_loses_nothing_and_the_flow_goes_on() {
@@ -119,13 +126,20 @@ async fn without_a_store_the_sinks_wait_and_lose_nothing_and_ingest_does_not_not
     tokio::time::sleep(Duration::from_secs(3)).await;
     store.stop().unwrap();
     tokio::time::sleep(outage(Duration::from_secs(15))).await;
+    let waiting = written(&cluster).await;
     store.start_again().unwrap();
     let back = Instant::now();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    while written(&cluster).await == waiting {
+        assert!(back.elapsed() < MINUTE, "the sinks do not go on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    eprintln!("the sinks write again {:?} after the store's return", back.elapsed());
     let outcome = load.stop().await;
     assert_eq!(outcome.retried, 0, "ingest noticed: {:?}", outcome.answers);
     reader::check(&cluster, &outcome, 2 * MINUTE).await.unwrap();
-    eprintln!("all visible {:?} after the store's return", back.elapsed());
+    let visible = back.elapsed();
+    eprintln!("all visible {visible:?} after the store's return");
+    assert!(visible < MINUTE, "{visible:?}");
     topic::check_clean(&kafka.servers, MINUTE).await.unwrap();
     assert!(cluster.exits().is_empty(), "{:?}", cluster.exits());
 }
