@@ -3,7 +3,8 @@
 //! * `brokers`: the URL; `client`: the one place that makes clients, with what a user may set and
 //!   what we insist on; `observe`: what clients tell by callbacks; `metrics`: their statistics.
 //! * `record`: to and from Kafka's messages; `errors`: what an error means to the caller.
-//! * `topics`: make, check, list; `offsets`: where partitions end and groups stand.
+//! * `topics`: make, check, list, with `settings`, what is checked; `offsets`: where partitions end and
+//!   groups stand.
 //! * `produce`: append, with `deliveries` for what became of it; `compare`: append at an expected end.
 //! * `read`: reading outside groups, with `readers`, the consumers for it.
 //! * `subscription`: a member of a group and its transactor, as the seam knows them; `member`, its
@@ -36,6 +37,7 @@ mod read;
 mod readers;
 mod rebalance;
 mod record;
+mod settings;
 mod subscription;
 mod topics;
 mod transactions;

@@ -51,6 +51,8 @@ pub(crate) struct Health {
     brokers: String,
     down: AtomicBool,
     fatal: Mutex<Option<String>>,
+    /// What a broker last said to a connection that it did not take.
+    turned_away: Mutex<Option<String>>,
     /// Wakes who looks whether a broker answers.
     pub suspicion: Notify,
 }
@@ -58,7 +60,8 @@ pub(crate) struct Health {
 impl Health {
     pub fn new(brokers: String) -> Self {
         let (down, suspicion) = (AtomicBool::new(false), Notify::new());
-        Self { brokers, down, fatal: Mutex::default(), suspicion }
+        let (fatal, turned_away) = (Mutex::default(), Mutex::default());
+        Self { brokers, down, fatal, turned_away, suspicion }
     }
 
     /// For readiness.
@@ -67,9 +70,16 @@ impl Health {
             return Err(LogError::Fatal(why.clone()));
         }
         if self.down.load(Ordering::Relaxed) {
-            return Err(LogError::Retry(format!("no broker of {} answers", self.brokers)));
+            return Err(LogError::Retry(self.silence()));
         }
         Ok(())
+    }
+
+    /// That no broker answers, and why, if one said so.
+    pub fn silence(&self) -> String {
+        let why = locked(&self.turned_away);
+        let why = why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("no broker of {} answers{why}", self.brokers)
     }
 
     /// Only opening the log again can help.
@@ -80,6 +90,9 @@ impl Health {
 
     /// What a look at the brokers has shown; whether that is news.
     pub fn set_down(&self, down: bool) -> bool {
+        if !down {
+            locked(&self.turned_away).take();
+        }
         self.down.swap(down, Ordering::Relaxed) != down
     }
 }
@@ -153,7 +166,10 @@ impl ClientContext for Observer {
             // Told by who looks whether it is so.
             Some(Code::AllBrokersDown) => self.health.suspicion.notify_one(),
             Some(Code::PartitionEOF) => {}
-            _ => {
+            code => {
+                if matches!(code, Some(Code::Authentication | Code::SSL | Code::Resolve)) {
+                    *locked(&self.health.turned_away) = Some(reason.to_owned());
+                }
                 let error = errors::tell(&error);
                 tracing::warn!(target: "librdkafka", client, error, "{reason}");
             }
@@ -166,4 +182,22 @@ impl ConsumerContext for Observer {}
 /// A lock whose data is whole even when a holder panicked.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_broker_said_to_who_it_turned_away_is_told_until_one_answers() {
+        let health = Arc::new(Health::new("a:1".into()));
+        let observer = Observer::new(Role::Reader, None, health.clone(), Metrics::default());
+        health.set_down(true);
+        observer.error(KafkaError::Global(Code::Authentication), "Invalid username");
+        let told = health.status().unwrap_err().to_string();
+        assert!(told.contains("no broker of a:1 answers (Invalid username)"), "{told}");
+        health.set_down(false);
+        health.set_down(true);
+        assert!(health.silence().ends_with("no broker of a:1 answers"));
+    }
 }

@@ -26,18 +26,9 @@ use super::{
     client::CALL,
     errors::{is_final, log_error, tell},
     observe::{Observer, Role},
+    settings::{self, Found},
 };
-use crate::{LogError, Position, Retention, TopicInfo, TopicSpec};
-
-/// A topic as the cluster shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Found {
-    partitions: u32,
-    /// The smallest number of replicas of its partitions.
-    replicas: usize,
-    /// Partitions that nobody leads just now.
-    leaderless: usize,
-}
+use crate::{LogError, Position, TopicInfo, TopicSpec};
 
 impl Found {
     fn of(topic: &MetadataTopic) -> Self {
@@ -182,7 +173,7 @@ impl Core {
             Some(replication) => replication,
             None => self.brokers().await?.clamp(1, 3) as u16,
         };
-        let settings = settings(spec, replication, self.clients.max_message_bytes());
+        let settings = settings::of(spec, replication, self.clients.max_message_bytes());
         let wanted = settings.iter().fold(
             NewTopic::new(
                 name,
@@ -280,7 +271,7 @@ impl Core {
             }
             None => HashMap::new(),
         };
-        let judged = judge(spec, found, &settings, self.clients.max_message_bytes());
+        let judged = settings::judge(spec, found, &settings, self.clients.max_message_bytes());
         for remark in &judged.remarks {
             tracing::warn!(topic = &*spec.name, "{remark}");
         }
@@ -321,8 +312,8 @@ impl Core {
                 | Code::Resolve
                 | Code::TimedOutQueue,
             ) => LogError::Retry(format!(
-                "{what} of {of}: no broker of {} answers ({})",
-                self.clients.brokers(),
+                "{what} of {of}: {}: {}",
+                self.clients.health.silence(),
                 tell(error)
             )),
             _ => log_error(what, of, error),
@@ -341,186 +332,4 @@ fn mismatch(spec: &TopicSpec, detail: String) -> LogError {
 fn known(resource: &ConfigResource) -> HashMap<String, String> {
     let entries = resource.entries.iter();
     entries.filter_map(|e| Some((e.name.clone(), e.value.clone()?))).collect()
-}
-
-/// How many of its replicas must have a record before it is acknowledged.
-fn min_in_sync(replication: u16) -> u16 {
-    if replication >= 3 { 2 } else { 1 }
-}
-
-/// The settings of a new topic.
-fn settings(spec: &TopicSpec, replication: u16, max_bytes: usize) -> Vec<(&'static str, String)> {
-    let mut settings = vec![
-        ("message.timestamp.type", "LogAppendTime".to_owned()),
-        ("min.insync.replicas", min_in_sync(replication).to_string()),
-        ("max.message.bytes", max_bytes.to_string()),
-    ];
-    match &spec.retention {
-        Retention::Compact => settings.push(("cleanup.policy", "compact".into())),
-        Retention::Delete { age, bytes } => {
-            settings.push(("cleanup.policy", "delete".into()));
-            settings.push(("retention.ms", age.map_or("-1".into(), |a| a.as_millis().to_string())));
-            settings.push(("retention.bytes", bytes.map_or("-1".into(), |b| b.to_string())));
-        }
-    }
-    settings
-}
-
-/// What is to be said of a topic that exists.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Judged {
-    /// Nothing can go on like this.
-    fault: Option<String>,
-    /// It can, and an operator should know.
-    remarks: Vec<String>,
-}
-
-fn judge(
-    spec: &TopicSpec,
-    found: &Found,
-    settings: &HashMap<String, String>,
-    max_bytes: usize,
-) -> Judged {
-    let mut judged = Judged::default();
-    let alter = |name: &str, value: &str| {
-        format!(
-            "kafka-configs.sh --alter --entity-type topics --entity-name {} --add-config {name}={value}",
-            spec.name
-        )
-    };
-    let number = |name: &str| settings.get(name).and_then(|value| value.parse::<i64>().ok());
-    let replicas = found.replicas as u16;
-    let wanted: HashMap<_, _> = self::settings(spec, replicas, max_bytes).into_iter().collect();
-
-    let policy = wanted.get("cleanup.policy").map_or("", String::as_str);
-    let min = number("min.insync.replicas");
-    judged.fault = if found.partitions != spec.partitions {
-        Some(format!(
-            "has {} partitions, the configuration says {}; set it back, or name a new topic",
-            found.partitions, spec.partitions
-        ))
-    } else if let Some(copies) = spec.replication.filter(|copies| *copies > replicas) {
-        Some(format!(
-            "has {replicas} copies, the configuration says {copies}; add replicas with \
-             kafka-reassign-partitions.sh, or set topics.replication to {replicas}"
-        ))
-    } else if settings.get("message.timestamp.type").is_some_and(|kind| kind != "LogAppendTime") {
-        Some(format!(
-            "takes its times from producers (message.timestamp.type=CreateTime), so an event with an \
-             old date would be deleted at once; run {}",
-            alter("message.timestamp.type", "LogAppendTime")
-        ))
-    } else {
-        let other = settings.get("cleanup.policy").filter(|other| *other != policy);
-        other.map(|other| {
-            format!(
-                "has cleanup.policy={other}, which would take records that must stay; run {}",
-                alter("cleanup.policy", policy)
-            )
-        })
-    };
-
-    if min.is_some_and(|min| min > i64::from(replicas)) {
-        judged.remarks.push(format!(
-            "wants {} replicas in sync (min.insync.replicas) and has {replicas} copies: before Kafka 4 \
-             nothing can be appended like that; run {}",
-            min.unwrap_or_default(),
-            alter("min.insync.replicas", &min_in_sync(replicas).to_string())
-        ));
-    }
-    if min.is_some_and(|min| min < i64::from(min_in_sync(replicas))) {
-        judged.remarks.push(format!(
-            "one broker alone may acknowledge an append (min.insync.replicas=1), and what it \
-             acknowledged is lost with it; run {}",
-            alter("min.insync.replicas", "2")
-        ));
-    }
-    if number("max.message.bytes").is_some_and(|bytes| bytes < max_bytes as i64) {
-        judged.remarks.push(format!(
-            "refuses records that the configuration allows (max.message.bytes={}); run {}",
-            number("max.message.bytes").unwrap_or_default(),
-            alter("max.message.bytes", &max_bytes.to_string())
-        ));
-    }
-    for name in ["retention.ms", "retention.bytes"] {
-        if let (Some(is), Some(wanted)) = (settings.get(name), wanted.get(name))
-            && is != wanted
-        {
-            judged.remarks.push(format!(
-                "has {name}={is}, the configuration says {wanted}; the topic's setting holds, to change \
-                 it run {}",
-                alter(name, wanted)
-            ));
-        }
-    }
-    judged
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(replication: Option<u16>, retention: Retention) -> TopicSpec {
-        TopicSpec { name: "t".into(), partitions: 4, replication, retention }
-    }
-
-    fn week() -> Retention {
-        Retention::Delete { age: Some(Duration::from_secs(7 * 86_400)), bytes: None }
-    }
-
-    /// A topic as `make` makes it, with some settings changed.
-    fn judged(spec: &TopicSpec, replicas: usize, changed: &[(&str, &str)]) -> Judged {
-        let found = Found { partitions: 4, replicas, leaderless: 0 };
-        let mut settings: HashMap<_, _> = settings(spec, replicas as u16, 9_000_000)
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        settings.extend(changed.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
-        judge(spec, &found, &settings, 9_000_000)
-    }
-
-    #[test]
-    fn a_topic_as_it_is_made_draws_no_remark() {
-        for (replicas, retention) in [(1, week()), (3, Retention::Compact), (2, week())] {
-            assert_eq!(judged(&spec(None, retention), replicas, &[]), Judged::default());
-        }
-    }
-
-    #[test]
-    fn three_copies_acknowledge_with_two() {
-        let of = |copies| settings(&spec(None, week()), copies, 1)[1].1.clone();
-        assert_eq!([of(1), of(2), of(3), of(5)], ["1", "1", "2", "2"]);
-    }
-
-    #[test]
-    fn what_would_lose_or_reorder_events_is_a_fault_with_what_to_do() {
-        let week = spec(Some(3), week());
-        for (replicas, changed, told) in [
-            (1, ("", ""), "has 1 copies, the configuration says 3"),
-            (3, ("message.timestamp.type", "CreateTime"), "--add-config message.timestamp.type"),
-            (3, ("cleanup.policy", "compact"), "--add-config cleanup.policy=delete"),
-            (3, ("cleanup.policy", "compact,delete"), "--add-config cleanup.policy=delete"),
-        ] {
-            let fault = judged(&week, replicas, &[changed]).fault.unwrap();
-            assert!(fault.contains(told), "{fault}");
-        }
-        let compacted = spec(None, Retention::Compact);
-        let fault = judged(&compacted, 3, &[("cleanup.policy", "delete")]).fault.unwrap();
-        assert!(fault.contains("--add-config cleanup.policy=compact"), "{fault}");
-    }
-
-    #[test]
-    fn what_an_operator_may_have_chosen_is_a_remark() {
-        for changed in [
-            ("min.insync.replicas", "1"),
-            ("min.insync.replicas", "4"),
-            ("max.message.bytes", "1000"),
-            ("retention.ms", "1000"),
-            ("retention.bytes", "1000"),
-        ] {
-            let judged = judged(&spec(None, week()), 3, &[changed]);
-            assert_eq!(judged.fault, None);
-            assert!(judged.remarks[0].contains(changed.0), "{judged:?}");
-        }
-    }
 }
