@@ -144,7 +144,11 @@ struct Copying {
     sent: Arc<AtomicU64>,
     load: Option<(Arc<AtomicBool>, tokio::task::JoinHandle<()>)>,
     seen: Arc<Mutex<Seen>>,
+    _turn: tokio::sync::MutexGuard<'static, ()>,
 }
+
+/// One at a time: they measure times, and each takes a machine's cores.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[derive(Default)]
 struct Seen {
@@ -161,6 +165,7 @@ struct Seen {
 impl Copying {
     async fn begin() -> Option<Self> {
         let url = format!("kafka://{}", brokers()?);
+        let turn = TURN.lock().await;
         let log = eventlog::open(&url, Options::default()).await.unwrap();
         let id = Uuid::new_v4().simple().to_string();
         let [input, output, group] =
@@ -176,7 +181,7 @@ impl Copying {
         tokio::spawn(watch(log.clone(), output.clone(), seen.clone()));
         let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let load = tokio::spawn(load(log.clone(), input.clone(), sent.clone(), stop.clone()));
-        Some(Self { url, input, output, group, sent, load: Some((stop, load)), seen })
+        Some(Self { url, input, output, group, sent, load: Some((stop, load)), seen, _turn: turn })
     }
 
     /// A member; with an instance, its name is also the id of its transactions.
@@ -236,9 +241,14 @@ impl Copying {
         }
         tokio::time::sleep(Duration::from_secs(1)).await; // for what may come twice
         let seen = self.seen.lock().unwrap();
-        let missing = (0..sent).filter(|n| !seen.numbers.contains_key(n)).count();
+        let missing: Vec<u64> = (0..sent).filter(|n| !seen.numbers.contains_key(n)).collect();
+        let (first, last) = (missing.first(), missing.last());
+        let missing = missing.len();
         let doubled = seen.numbers.values().filter(|count| **count > 1).count();
-        eprintln!("{sent} sent, {} seen, {missing} missing, {doubled} doubled", seen.total);
+        eprintln!(
+            "{sent} sent, {} seen, {missing} missing ({first:?} to {last:?}), {doubled} doubled",
+            seen.total
+        );
         assert_eq!((missing, doubled, seen.disorder), (0, 0, 0));
     }
 }
