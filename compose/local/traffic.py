@@ -39,8 +39,9 @@ def post(url, first, last):
         if status == 202:
             return failed
         failed += 1
+        print(f"POST was answered with {status}: {answer}", file=sys.stderr)
         if status not in (0, 429, 502, 503, 504) or time.monotonic() > until:
-            sys.exit(f"POST was answered with {status}: {answer}")
+            sys.exit("which will not get better, or has lasted too long")
         time.sleep(0.3)
 
 
