@@ -111,6 +111,8 @@ async fn a_store_that_goes_away_is_to_be_tried_again_and_answers_when_it_is_back
     write().await.unwrap();
 
     wire.switch(false);
+    // Until the wire is cut, a quick write would still get through.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let began = Instant::now();
     let refused = write().await;
     assert!(matches!(&refused, Err(StoreError::Retry(_))), "{refused:?}");
