@@ -5,7 +5,8 @@
 //! * `record`: to and from Kafka's messages; `errors`: what an error means to the caller.
 //! * `topics`: make, check, list, with `settings`, what is checked; `offsets`: where partitions end and
 //!   groups stand.
-//! * `produce`: append, with `deliveries` for what became of it; `compare`: append at an expected end.
+//! * `produce`: append, with `lanes` for what is out and what waits, and `deliveries` for what became
+//!   of it; `compare`: append at an expected end.
 //! * `read`: reading outside groups, with `readers`, the consumers for it.
 //! * `subscription`: a member of a group and its transactor, as the seam knows them; `member`, its
 //!   state; `poll`, its thread, with `rebalance` (callbacks), `batch`, `mailbox` (to the owner) and
@@ -24,6 +25,7 @@ mod client;
 mod compare;
 mod deliveries;
 mod errors;
+mod lanes;
 mod leases;
 mod mailbox;
 mod member;
@@ -238,14 +240,17 @@ impl LogDriver for KafkaLog {
         records: Vec<Record>,
     ) -> Vec<Result<Appended, AppendError>> {
         // librdkafka would keep records of a topic it does not know for a while.
-        if let Err(error) = self.0.partitions(topic).await {
-            let error = match error {
-                LogError::Unknown(_) => AppendError::Refused(error.to_string()),
-                other => AppendError::Retry(other.to_string()),
-            };
-            return vec![Err(error); records.len()];
-        }
-        let results = self.0.appender.append(&topic.into(), records).await;
+        let partitions = match self.0.partitions(topic).await {
+            Ok(partitions) => partitions,
+            Err(error) => {
+                let error = match error {
+                    LogError::Unknown(_) => AppendError::Refused(error.to_string()),
+                    other => AppendError::Retry(other.to_string()),
+                };
+                return vec![Err(error); records.len()];
+            }
+        };
+        let results = self.0.appender.append(&topic.into(), partitions, records).await;
         if results.iter().any(|result| matches!(result, Err(AppendError::Refused(_)))) {
             self.0.known.forget(topic); // it may be gone
         }

@@ -173,10 +173,8 @@ impl Clients {
         set("compression.type", "lz4".into());
         // A request may hold a whole record, and the batch around it.
         set("message.max.bytes", self.max_message_bytes().to_string());
-        set(
-            "queue.buffering.max.kbytes",
-            (self.options.max_queued_bytes / 1024).max(1).to_string(),
-        );
+        // Our own bound comes first; this one has room for what librdkafka adds.
+        set("queue.buffering.max.kbytes", (self.options.max_queued_bytes / 512).max(1).to_string());
         set("queue.buffering.max.messages", "1000000".into());
         // Otherwise the records of a topic that was deleted wait half a minute for it.
         set("topic.metadata.propagation.max.ms", "3000".into());

@@ -94,7 +94,7 @@ impl Core {
                 .native()
                 .init_transactions(CALL)
                 .map_err(|error| core.unanswered("taking the end", &topic, &error))?;
-            Ok(Arc::new(producer))
+            Ok(producer)
         })
         .await
         .map_err(later)
@@ -118,9 +118,7 @@ impl Core {
             return fenced_or(error, |told| AppendError::Retry(told).into());
         }
         let options = &self.clients.options;
-        let results = producer
-            .send(topic, Some(0), records, options.max_record_bytes, options.commit_deadline)
-            .await;
+        let results = producer.send(&topic.into(), 1, records, options).await;
         let mut last = 0;
         for result in results {
             match result {

@@ -2,9 +2,9 @@
 //! for each record.
 //!
 //! librdkafka carries a word with each record and gives it back with the delivery report: the
-//! request's place in a table, and the record's place in the request. The table and not a pointer, so
-//! that nothing is allocated for a record, and a producer that goes away leaves nothing behind. A place
-//! is used again only when every report of its request is in.
+//! request's place in a table, the record's place in the request, and the record's lane. The table and
+//! not a pointer, so that nothing is allocated for a record, and a producer that goes away leaves
+//! nothing behind. A place is used again only when every report of its request is in.
 
 use std::sync::Mutex;
 
@@ -15,15 +15,24 @@ use rdkafka::{
     producer::{DeliveryResult, ProducerContext},
     types::RDKafkaErrorCode as Code,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     errors::{append_error, tell},
+    lanes::Lanes,
     observe::{Observer, locked},
 };
 use crate::{AppendError, Appended};
 
-const _: () = assert!(usize::BITS >= 64, "a request and a record share a word");
+const _: () = assert!(usize::BITS >= 64, "a request, a record and a lane share a word");
+
+/// Bits of a word for the record's place, below those of its lane and its request.
+const AT_BITS: u32 = 24;
+const LANE_BITS: u32 = 16;
+/// So many records a request may have.
+pub(super) const MOST_RECORDS: usize = 1 << AT_BITS;
+/// So many requests may be under way.
+const MOST_REQUESTS: usize = 1 << (usize::BITS - AT_BITS - LANE_BITS);
 
 /// One result for each record of a request.
 pub(super) type Results = Vec<Result<Appended, AppendError>>;
@@ -31,6 +40,8 @@ pub(super) type Results = Vec<Result<Appended, AppendError>>;
 /// The context of a producer.
 pub(super) struct Deliveries {
     observer: Observer,
+    /// What is out, and what waits for that.
+    pub lanes: Lanes,
     table: Mutex<Table>,
     /// Why the producer cannot go on.
     fatal: Mutex<Option<String>>,
@@ -49,8 +60,10 @@ struct Request {
 }
 
 impl Deliveries {
-    pub fn new(observer: Observer) -> Self {
-        Self { observer, table: Mutex::default(), fatal: Mutex::default() }
+    /// Also where lanes are named whose next burst may go.
+    pub fn new(observer: Observer) -> (Self, mpsc::UnboundedReceiver<u16>) {
+        let (lanes, named) = Lanes::new(observer.queued_bytes());
+        (Self { observer, lanes, table: Mutex::default(), fatal: Mutex::default() }, named)
     }
 
     /// Why the producer cannot go on, if so.
@@ -67,8 +80,8 @@ impl Deliveries {
         self.observer.health().suspicion.notify_one();
     }
 
-    /// Takes a place for a request of so many records.
-    pub fn open(&self, records: usize) -> (u32, oneshot::Receiver<Results>) {
+    /// Takes a place for a request of so many records; `None` when all are taken.
+    pub fn open(&self, records: usize) -> Option<(u32, oneshot::Receiver<Results>)> {
         let (done, results) = oneshot::channel();
         let unknown = Err(AppendError::Unknown("no report of it came".into()));
         let request =
@@ -76,26 +89,32 @@ impl Deliveries {
         let mut table = locked(&self.table);
         let place = match table.free.pop() {
             Some(place) => place,
+            None if table.requests.len() == MOST_REQUESTS => return None,
             None => {
                 table.requests.push(None);
                 (table.requests.len() - 1) as u32
             }
         };
         table.requests[place as usize] = Some(request);
-        (place, results)
+        Some((place, results))
     }
 
     /// The word that a record carries.
-    pub fn word(place: u32, record: usize) -> usize {
-        ((place as usize) << 32) | record
+    pub fn word(place: u32, lane: u16, at: usize) -> usize {
+        ((place as usize) << (AT_BITS + LANE_BITS)) | (usize::from(lane) << AT_BITS) | at
     }
 
-    /// Settles some records of a request in one go.
-    pub fn settle(&self, place: u32, records: std::ops::Range<usize>, with: &AppendError) {
-        let mut table = locked(&self.table);
-        for record in records {
-            table.settle(place, record, Err(with.clone()));
-        }
+    /// Settles a record that is in no lane.
+    pub fn refuse(&self, place: u32, at: usize, why: AppendError) {
+        locked(&self.table).settle(place, at, Err(why));
+    }
+
+    /// Settles a record of a lane's burst.
+    pub fn settle(&self, word: usize, result: Result<Appended, AppendError>) {
+        let at = word & (MOST_RECORDS - 1);
+        let lane = (word >> AT_BITS) as u16; // cuts off the place
+        locked(&self.table).settle((word >> (AT_BITS + LANE_BITS)) as u32, at, result);
+        self.lanes.answered(lane);
     }
 
     /// What is known of a request that took too long. Its place stays taken until all reports are in.
@@ -150,8 +169,7 @@ impl ProducerContext for Deliveries {
                 Err(append_error(error, true))
             }
         };
-        let (place, record) = ((word >> 32) as u32, word & u32::MAX as usize);
-        locked(&self.table).settle(place, record, result);
+        self.settle(word, result);
     }
 }
 
@@ -184,7 +202,7 @@ mod tests {
 
     fn deliveries() -> Deliveries {
         let health = Arc::new(Health::new("a:1".into()));
-        Deliveries::new(Observer::new(Role::Producer, None, health, Metrics::default()))
+        Deliveries::new(Observer::new(Role::Producer, None, health, Metrics::default())).0
     }
 
     fn at(offset: u64) -> Result<Appended, AppendError> {
@@ -194,12 +212,12 @@ mod tests {
     #[test]
     fn a_request_completes_with_its_last_report_and_in_its_own_order() {
         let deliveries = deliveries();
-        let (place, mut results) = deliveries.open(3);
+        let (place, mut results) = deliveries.open(3).unwrap();
         for record in [2, 0] {
             locked(&deliveries.table).settle(place, record, at(record as u64));
         }
         assert!(results.try_recv().is_err());
-        deliveries.settle(place, 1..2, &AppendError::Retry("full".into()));
+        deliveries.refuse(place, 1, AppendError::Retry("full".into()));
         let expected = vec![at(0), Err(AppendError::Retry("full".into())), at(2)];
         assert_eq!(results.try_recv().unwrap(), expected);
     }
@@ -207,16 +225,30 @@ mod tests {
     #[test]
     fn a_place_is_used_again_only_when_all_reports_are_in() {
         let deliveries = deliveries();
-        let (first, mut asker) = deliveries.open(2);
+        let (first, mut asker) = deliveries.open(2).unwrap();
         locked(&deliveries.table).settle(first, 0, at(7));
         let known = deliveries.so_far(first, 2, &mut asker);
         assert_eq!(known[0], at(7));
         assert!(matches!(known[1], Err(AppendError::Unknown(_))));
         drop(asker);
-        let (second, _second) = deliveries.open(1);
+        let (second, _second) = deliveries.open(1).unwrap();
         assert_ne!(first, second);
         locked(&deliveries.table).settle(first, 1, at(8));
-        let (third, _third) = deliveries.open(1);
+        let (third, _third) = deliveries.open(1).unwrap();
         assert_eq!(first, third);
+    }
+
+    #[test]
+    fn a_word_says_request_lane_and_record() {
+        let deliveries = deliveries();
+        let mut last = None;
+        for _ in 0..3 {
+            last = Some(deliveries.open(5).unwrap());
+        }
+        let (place, mut results) = last.unwrap();
+        for record in (0..5).rev() {
+            deliveries.settle(Deliveries::word(place, u16::MAX, record), at(record as u64));
+        }
+        assert_eq!(results.try_recv().unwrap(), (0..5).map(at).collect::<Vec<_>>());
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use prometheus_client::metrics::gauge::Gauge;
 use rdkafka::{
     ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
     types::RDKafkaErrorCode as Code,
@@ -115,6 +116,11 @@ impl Observer {
     pub fn health(&self) -> &Arc<Health> {
         &self.health
     }
+
+    /// Where bytes count that are on their way.
+    pub fn queued_bytes(&self) -> Gauge {
+        self.metrics.queued_bytes.clone()
+    }
 }
 
 impl Drop for Observer {
@@ -151,9 +157,6 @@ impl ClientContext for Observer {
         let Ok(statistics) = serde_json::from_slice::<Statistics<'_>>(json) else {
             return; // another version of librdkafka; metrics stand still
         };
-        if self.role == Role::Producer {
-            self.metrics.queued_bytes.set(statistics.msg_size);
-        }
         let group = self.group.as_deref();
         let mut counted = locked(&self.counted);
         self.metrics.kafka.take(self.role.name(), group, &statistics, &mut counted);

@@ -1,11 +1,15 @@
 //! Appending: records go to librdkafka's queue, and the answer is what the brokers say.
 //!
-//! Nothing waits for room in the queue: what does not fit is put off at once, and with it everything
-//! behind it in the same request, so that the order within a key holds. librdkafka gives a record up
-//! shortly before the caller would, so the caller hears from it; what was given up may have been stored.
+//! Nothing waits for room: what does not fit is put off at once, and with it everything behind it in
+//! the same request, so that the order within a key holds. librdkafka gets the records of a partition
+//! in bursts (see `lanes`), in the order in which they came. It gives a record up shortly before the
+//! caller would, so the caller hears from it; what was given up may have been stored.
 
 use std::{
-    sync::{Arc, Mutex, RwLock},
+    sync::{
+        Arc, Mutex, RwLock, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,15 +19,17 @@ use rdkafka::{
     producer::{BaseRecord, Producer as _, ThreadedProducer},
     types::RDKafkaErrorCode as Code,
 };
+use tokio::sync::mpsc;
 
 use super::{
     client::Clients,
-    deliveries::{Deliveries, Results},
+    deliveries::{Deliveries, MOST_RECORDS, Results},
     errors::{append_error, tell},
+    lanes::{Burst, Waiting},
     observe::{Role, locked},
     record,
 };
-use crate::{AppendError, LogError, Metrics, Record};
+use crate::{AppendError, LogError, Metrics, Options, Record, partition_for};
 
 /// A producer that failed for good is made anew, but not twice within this time.
 const REBUILD: Duration = Duration::from_secs(60);
@@ -34,19 +40,28 @@ const DOUBT: Duration = Duration::from_secs(3);
 /// So many records are handed over before other tasks get their turn.
 const TURN: usize = 1024;
 
-/// A producer with a thread of its own that polls it.
+/// A producer with a thread of its own that polls it, and a task that hands records over.
 pub(super) struct Producer {
     inner: Option<ThreadedProducer<Deliveries>>,
+    /// Spreads records without a key.
+    spread: AtomicU32,
 }
 
 impl Producer {
-    pub fn new(clients: &Clients, config: &ClientConfig, role: Role) -> Result<Self, LogError> {
-        let deliveries = Deliveries::new(clients.observer(role));
+    /// Needs a tokio runtime.
+    pub fn new(
+        clients: &Clients,
+        config: &ClientConfig,
+        role: Role,
+    ) -> Result<Arc<Self>, LogError> {
+        let (deliveries, named) = Deliveries::new(clients.observer(role));
         let inner = config.create_with_context(deliveries).map_err(|error| {
             let told = creation(&error);
             LogError::Fatal(format!("no producer can be made with these log.properties: {told}"))
         })?;
-        Ok(Self { inner: Some(inner) })
+        let producer = Arc::new(Self { inner: Some(inner), spread: AtomicU32::default() });
+        tokio::spawn(hand_over(Arc::downgrade(&producer), named));
+        Ok(producer)
     }
 
     /// What rdkafka offers beyond this.
@@ -61,39 +76,44 @@ impl Producer {
         self.native().client().context()
     }
 
-    /// Hands records over, to a partition or wherever their keys belong, and waits for the reports.
+    /// Sends records to the partitions of a topic where their keys belong, and waits for the reports.
     pub async fn send(
         &self,
-        topic: &str,
-        partition: Option<i32>,
+        topic: &Arc<str>,
+        partitions: u32,
         records: Vec<Record>,
-        max_bytes: usize,
-        deadline: Duration,
+        options: &Options,
     ) -> Results {
         let (count, deliveries) = (records.len(), self.deliveries());
         if count == 0 {
             return Vec::new();
         }
-        let until = tokio::time::Instant::now() + deadline;
-        let (place, mut results) = deliveries.open(count);
-        let mut rest = Rest { deliveries, place, from: 0, count };
-        for record in records {
-            if rest.from % TURN == TURN - 1 {
-                tokio::task::yield_now().await;
-            }
-            let at = rest.from;
-            rest.from += 1;
-            if let Err(error) = self.hand_over(topic, partition, record, place, at, max_bytes) {
-                deliveries.settle(place, at..at + 1, &error);
-                if matches!(error, AppendError::Retry(_)) {
-                    deliveries.settle(place, at + 1..count, &error);
-                    rest.from = count;
-                    break;
-                }
-            }
+        let put_off = |why: &str| vec![Err(AppendError::Retry(why.into())); count];
+        if count > MOST_RECORDS {
+            return put_off("more records at once than can be told apart");
         }
-        drop(rest);
-        let mut answer = tokio::time::timeout(DOUBT.min(deadline), &mut results).await;
+        let until = tokio::time::Instant::now() + options.commit_deadline;
+        let Some((place, mut results)) = deliveries.open(count) else {
+            return put_off("too many appends are under way");
+        };
+        let mut entering = Vec::with_capacity(count);
+        for (at, record) in records.into_iter().enumerate() {
+            let (size, most) = (record.size(), options.max_record_bytes);
+            if size > most {
+                let why = format!("the record has {size} bytes, more than {most}");
+                deliveries.refuse(place, at, AppendError::Refused(why));
+                continue;
+            }
+            let partition = self.partition(&record, partitions);
+            entering.push((partition, Waiting { record, place, at, until }));
+        }
+        for Waiting { at, .. } in deliveries.lanes.enter(topic, entering, options.max_queued_bytes)
+        {
+            let full = AppendError::Retry("the queue of appends is full".into());
+            deliveries.refuse(place, at, full);
+        }
+        let doubt = DOUBT.min(options.commit_deadline);
+        let mut answer = tokio::time::timeout(doubt, &mut results).await;
         if answer.is_err() {
             // A broker that hangs is not told of by librdkafka for half a minute.
             deliveries.suspect();
@@ -106,23 +126,21 @@ impl Producer {
         }
     }
 
-    fn hand_over(
-        &self,
-        topic: &str,
-        partition: Option<i32>,
-        record: Record,
-        place: u32,
-        at: usize,
-        max_bytes: usize,
-    ) -> Result<(), AppendError> {
-        let size = record.size();
-        if size > max_bytes {
-            return Err(AppendError::Refused(format!(
-                "the record has {size} bytes, more than {max_bytes}"
-            )));
+    fn partition(&self, record: &Record, partitions: u32) -> u32 {
+        match &record.key {
+            Some(key) => partition_for(key, partitions),
+            None => self.spread.fetch_add(1, Relaxed) % partitions.max(1),
         }
-        let mut base = BaseRecord::with_opaque_to(topic, Deliveries::word(place, at));
-        base.partition = partition;
+    }
+
+    /// Gives a record to librdkafka.
+    fn give(&self, burst: &Lane<'_>, waiting: &Waiting) -> Result<(), AppendError> {
+        if waiting.until <= tokio::time::Instant::now() {
+            return Err(AppendError::Retry("it was not sent in time".into()));
+        }
+        let Waiting { record, place, at, .. } = waiting;
+        let word = Deliveries::word(*place, burst.lane, *at);
+        let mut base = BaseRecord::with_opaque_to(burst.topic, word).partition(burst.partition);
         base.key = record.key.as_deref();
         base.payload = record.value.as_deref();
         base.headers = record::outgoing(&record.headers)?;
@@ -144,19 +162,42 @@ impl Producer {
     }
 }
 
-/// What was not handed over when a request ends early is put off, so that its place comes free.
-struct Rest<'a> {
-    deliveries: &'a Deliveries,
-    place: u32,
-    from: usize,
-    count: usize,
+/// Where a burst goes.
+struct Lane<'a> {
+    lane: u16,
+    topic: &'a str,
+    partition: i32,
 }
 
-impl Drop for Rest<'_> {
-    fn drop(&mut self) {
-        if self.from < self.count {
-            let ended = AppendError::Retry("the request ended before it was sent".into());
-            self.deliveries.settle(self.place, self.from..self.count, &ended);
+/// Gives the bursts of lanes that are named to librdkafka. In a task of its own, because a request
+/// that is given up half-way would leave a lane without the answers it waits for.
+async fn hand_over(producer: Weak<Producer>, mut named: mpsc::UnboundedReceiver<u16>) {
+    let mut given = 0;
+    while let Some(lane) = named.recv().await {
+        let Some(producer) = producer.upgrade() else { return };
+        let deliveries = producer.deliveries();
+        let Some(Burst { topic, partition, records }) = deliveries.lanes.burst(lane) else {
+            continue;
+        };
+        let partition = i32::try_from(partition).unwrap_or(i32::MAX);
+        let to = Lane { lane, topic: &topic, partition };
+        // What does not fit is put off, and with it all behind it, so that order within a key holds.
+        let mut put_off = None;
+        for waiting in records {
+            let given_now = match &put_off {
+                None => producer.give(&to, &waiting),
+                Some(why) => Err(AppendError::clone(why)),
+            };
+            if let Err(error) = given_now {
+                if matches!(error, AppendError::Retry(_)) && put_off.is_none() {
+                    put_off = Some(error.clone());
+                }
+                deliveries.settle(Deliveries::word(waiting.place, lane, waiting.at), Err(error));
+            }
+            given += 1;
+            if given % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
         }
     }
 }
@@ -192,7 +233,7 @@ pub(super) struct Appender {
 impl Appender {
     pub fn new(clients: Arc<Clients>) -> Result<Self, LogError> {
         let producer = Producer::new(&clients, &clients.producer(), Role::Producer)?;
-        Ok(Self { clients, producer: RwLock::new(Arc::new(producer)), rebuilt: Mutex::default() })
+        Ok(Self { clients, producer: RwLock::new(producer), rebuilt: Mutex::default() })
     }
 
     /// The producer as it is.
@@ -200,8 +241,8 @@ impl Appender {
         self.producer.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// Appends to a topic that exists.
-    pub async fn append(&self, topic: &Arc<str>, records: Vec<Record>) -> Results {
+    /// Appends to a topic of so many partitions.
+    pub async fn append(&self, topic: &Arc<str>, partitions: u32, records: Vec<Record>) -> Results {
         let options = &self.clients.options;
         let (started, count) = (Instant::now(), records.len());
         // What would wait in the queue until it is given up may as well be told now, and truly.
@@ -214,9 +255,7 @@ impl Appender {
             Err(why) => return vec![Err(AppendError::Retry(why)); count],
         };
         let sizes: Vec<_> = records.iter().map(Record::size).collect();
-        let results = producer
-            .send(topic, None, records, options.max_record_bytes, options.commit_deadline)
-            .await;
+        let results = producer.send(topic, partitions, records, options).await;
         count_results(&options.metrics, topic, &sizes, &results);
         options.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         results
@@ -239,7 +278,7 @@ impl Appender {
         tracing::warn!(why, "the producer failed and is made anew");
         *rebuilt = Some(Instant::now());
         let producer = Producer::new(&self.clients, &self.clients.producer(), Role::Producer);
-        *place = Arc::new(producer.map_err(|error| error.to_string())?);
+        *place = producer.map_err(|error| error.to_string())?;
         Ok(place.clone())
     }
 }
