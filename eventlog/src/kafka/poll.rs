@@ -242,9 +242,12 @@ impl Poller {
         if self.seeks.is_empty() {
             return;
         }
+        self.unpause(); // a pause is of all that is read; if it must be, the next look pauses all anew
+        if self.seeks.is_empty() {
+            return; // the group is being left
+        }
         let wanted: Vec<_> = self.seeks.iter().map(|seek| (seek.lease.clone(), seek.at)).collect();
         let started = self.resume(&wanted);
-        self.paused = false; // if others are, the next look pauses these as well
         for seek in self.seeks.extract_if(.., |seek| started.contains(&seek.lease)) {
             let Seek { lease, at, gap, .. } = seek;
             tracing::debug!(group = %self.shared.group, partition = lease.partition, at, "reads");
@@ -284,14 +287,7 @@ impl Poller {
     fn may_read(&mut self) -> bool {
         if self.shared.mailbox.has_room() {
             self.behind = None;
-            if std::mem::take(&mut self.paused) {
-                let at = |reader: &Reader| (reader.lease.clone(), reader.next);
-                let all: Vec<_> = self.readers.iter().map(at).collect();
-                let resumed = self.resume(&all);
-                if resumed.len() < all.len() {
-                    self.leave_to_rejoin(); // or they would never be read again
-                }
-            }
+            self.unpause();
             return true;
         }
         let since = *self.behind.get_or_insert_with(Instant::now);
@@ -304,6 +300,18 @@ impl Poller {
             self.paused = self.consumer.pause(&all).is_ok();
         }
         true // for callbacks; what slips in is little
+    }
+
+    /// Reads on what was paused.
+    fn unpause(&mut self) {
+        if !std::mem::take(&mut self.paused) || self.readers.is_empty() {
+            return;
+        }
+        let at = |reader: &Reader| (reader.lease.clone(), reader.next);
+        let all: Vec<_> = self.readers.iter().map(at).collect();
+        if self.resume(&all).len() < all.len() {
+            self.leave_to_rejoin(); // or they would never be read again
+        }
     }
 
     fn read(&mut self, wait: Duration) {

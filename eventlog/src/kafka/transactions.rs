@@ -170,7 +170,8 @@ impl Worker {
             && let Err(failure) = outbox.abort()
         {
             tracing::warn!(group = %self.shared.group, ?failure, "an abort fails");
-            self.outbox = Err(Broken { fenced: false });
+            let fenced = matches!(failure, Failure::Broken { fenced: true, .. });
+            self.outbox = Err(Broken { fenced });
             return;
         }
         self.shared.mailbox.command(Command::Rewind);
