@@ -32,13 +32,24 @@ group_by = { group = "data.group" }
 measures = { n = { field = "data.n", of = ["sum"] } }
 "#;
 
-/// GETs JSON, insisting on 200.
+/// How long a query may answer 503, such as while a broker that it asks for the end is replaced.
+const UNAVAILABLE: Duration = Duration::from_secs(20);
+
+/// GETs JSON, insisting on 200; asks again for a while when the answer is 503, as that says.
 pub async fn get(url: &str) -> Result<Value> {
-    let answer = reqwest::Client::new().get(url).timeout(Duration::from_secs(30)).send().await?;
-    let status = answer.status();
-    let text = answer.text().await?;
-    ensure!(status == 200, "GET {url} answered {status}: {text}");
-    serde_json::from_str(&text).with_context(|| format!("GET {url} answered no JSON"))
+    let until = Instant::now() + UNAVAILABLE;
+    loop {
+        let asked = reqwest::Client::new().get(url).timeout(Duration::from_secs(30));
+        let answer = asked.send().await?;
+        let status = answer.status();
+        if status == 503 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            continue;
+        }
+        let text = answer.text().await?;
+        ensure!(status == 200, "GET {url} answered {status}: {text}");
+        return serde_json::from_str(&text).with_context(|| format!("GET {url} answered no JSON"));
+    }
 }
 
 /// All events of a type, by following cursors to the end.
