@@ -35,6 +35,7 @@ pub(super) struct Waiting {
 
 /// What is to be handed over next to a partition.
 pub(super) struct Burst {
+    pub lane: u16,
     pub topic: Arc<str>,
     pub partition: u32,
     pub records: Vec<Waiting>,
@@ -125,7 +126,19 @@ impl Lanes {
         }
         (*out, *out_bytes) = (count, bytes);
         let records = waiting.drain(..count).collect();
-        Some(Burst { topic: topic.clone(), partition: *partition, records })
+        Some(Burst { lane, topic: topic.clone(), partition: *partition, records })
+    }
+
+    /// All that waits, whatever is out: for the end of the producer.
+    pub fn rest(&self) -> Vec<Burst> {
+        let mut inner = locked(&self.inner);
+        let take = |(number, lane): (usize, &mut Lane)| Burst {
+            lane: number as u16, // `Inner::lane` made no more
+            topic: lane.topic.clone(),
+            partition: lane.partition,
+            records: lane.waiting.drain(..).collect(),
+        };
+        inner.lanes.iter_mut().enumerate().map(take).collect()
     }
 
     /// One record of a lane's burst was reported.

@@ -37,8 +37,6 @@ const REBUILD: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(5);
 /// An append that takes longer lets somebody look whether brokers answer at all.
 const DOUBT: Duration = Duration::from_secs(3);
-/// So many records are handed over before other tasks get their turn.
-const TURN: usize = 1024;
 
 /// A producer with a thread of its own that polls it, and a task that hands records over.
 pub(super) struct Producer {
@@ -133,14 +131,38 @@ impl Producer {
         }
     }
 
-    /// Gives a record to librdkafka.
-    fn give(&self, burst: &Lane<'_>, waiting: &Waiting) -> Result<(), AppendError> {
+    /// Gives a burst to librdkafka. What does not fit is put off, and with it all behind it, so that
+    /// order within a key holds.
+    fn give(&self, Burst { lane, topic, partition, records }: Burst) {
+        let partition = i32::try_from(partition).unwrap_or(i32::MAX);
+        let mut put_off = None;
+        for waiting in records {
+            let word = Deliveries::word(waiting.place, lane, waiting.at);
+            let given = match &put_off {
+                None => self.give_one(&topic, partition, &waiting, word),
+                Some(why) => Err(AppendError::clone(why)),
+            };
+            if let Err(error) = given {
+                if matches!(error, AppendError::Retry(_)) && put_off.is_none() {
+                    put_off = Some(error.clone());
+                }
+                self.deliveries().settle(word, Err(error));
+            }
+        }
+    }
+
+    fn give_one(
+        &self,
+        topic: &str,
+        partition: i32,
+        waiting: &Waiting,
+        word: usize,
+    ) -> Result<(), AppendError> {
         if waiting.until <= tokio::time::Instant::now() {
             return Err(AppendError::Retry("it was not sent in time".into()));
         }
-        let Waiting { record, place, at, .. } = waiting;
-        let word = Deliveries::word(*place, burst.lane, *at);
-        let mut base = BaseRecord::with_opaque_to(burst.topic, word).partition(burst.partition);
+        let record = &waiting.record;
+        let mut base = BaseRecord::with_opaque_to(topic, word).partition(partition);
         base.key = record.key.as_deref();
         base.payload = record.value.as_deref();
         base.headers = record::outgoing(&record.headers)?;
@@ -162,48 +184,24 @@ impl Producer {
     }
 }
 
-/// Where a burst goes.
-struct Lane<'a> {
-    lane: u16,
-    topic: &'a str,
-    partition: i32,
-}
-
-/// Gives the bursts of lanes that are named to librdkafka. In a task of its own, because a request
-/// that is given up half-way would leave a lane without the answers it waits for.
+/// Hands over the bursts of lanes that are named. In a task of its own, because a request that is
+/// given up half-way would leave a lane without the answers it waits for.
 async fn hand_over(producer: Weak<Producer>, mut named: mpsc::UnboundedReceiver<u16>) {
-    let mut given = 0;
     while let Some(lane) = named.recv().await {
         let Some(producer) = producer.upgrade() else { return };
-        let deliveries = producer.deliveries();
-        let Some(Burst { topic, partition, records }) = deliveries.lanes.burst(lane) else {
-            continue;
-        };
-        let partition = i32::try_from(partition).unwrap_or(i32::MAX);
-        let to = Lane { lane, topic: &topic, partition };
-        // What does not fit is put off, and with it all behind it, so that order within a key holds.
-        let mut put_off = None;
-        for waiting in records {
-            let given_now = match &put_off {
-                None => producer.give(&to, &waiting),
-                Some(why) => Err(AppendError::clone(why)),
-            };
-            if let Err(error) = given_now {
-                if matches!(error, AppendError::Retry(_)) && put_off.is_none() {
-                    put_off = Some(error.clone());
-                }
-                deliveries.settle(Deliveries::word(waiting.place, lane, waiting.at), Err(error));
-            }
-            given += 1;
-            if given % TURN == 0 {
-                tokio::task::yield_now().await;
-            }
+        if let Some(burst) = producer.deliveries().lanes.burst(lane) {
+            producer.give(burst);
         }
+        drop(producer);
+        tokio::task::yield_now().await;
     }
 }
 
 impl Drop for Producer {
     fn drop(&mut self) {
+        for burst in self.deliveries().lanes.rest() {
+            self.give(burst);
+        }
         let Some(inner) = self.inner.take() else { return };
         // Dropping a producer throws away what is queued, and blocks. Usually nothing is.
         let pending = inner.in_flight_count() > 0;
