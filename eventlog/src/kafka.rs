@@ -132,23 +132,29 @@ impl Drop for Core {
 
 /// How many partitions topics have, as far as was asked.
 #[derive(Default)]
-struct Known(RwLock<HashMap<Arc<str>, u32>>);
+struct Known(RwLock<HashMap<Arc<str>, Option<u32>>>);
 
 impl Known {
     fn partitions(&self, topic: &str) -> Option<u32> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(topic).copied()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(topic).copied().flatten()
+    }
+
+    /// Whether it ever was there.
+    fn has_seen(&self, topic: &str) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(topic)
     }
 
     fn learn(&self, topic: &str, partitions: u32) -> u32 {
         if self.partitions(topic) != Some(partitions) {
             let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-            known.insert(topic.into(), partitions);
+            known.insert(topic.into(), Some(partitions));
         }
         partitions
     }
 
     fn forget(&self, topic: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(topic);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.entry(topic.into()).and_modify(|partitions| *partitions = None);
     }
 }
 

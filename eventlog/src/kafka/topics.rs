@@ -30,6 +30,9 @@ use super::{
 };
 use crate::{LogError, Position, TopicInfo, TopicSpec};
 
+/// All brokers have been told of a topic by then.
+const TOLD: Duration = Duration::from_secs(3);
+
 impl Found {
     fn of(topic: &MetadataTopic) -> Self {
         let partitions = topic.partitions();
@@ -65,15 +68,13 @@ impl Core {
         if let Some(known) = self.known.partitions(topic) {
             return Ok(known);
         }
-        let (core, name) = (self.clone(), topic.to_owned());
-        let found = blocking("the look-up", move || core.find(&name)).await?;
+        let found = self.look(topic).await?;
         Ok(self.known.learn(topic, found.partitions))
     }
 
     /// See [`crate::LogDriver::topic`].
     pub async fn topic(self: &Arc<Self>, topic: &str) -> Result<TopicInfo, LogError> {
-        let (core, name) = (self.clone(), topic.to_owned());
-        let found = blocking("the look-up", move || core.find(&name)).await?;
+        let found = self.look(topic).await?;
         self.known.learn(topic, found.partitions);
         // The topic's id, which would tell, is not shown by librdkafka's interface.
         Ok(TopicInfo { name: topic.into(), partitions: found.partitions, incarnation: None })
@@ -157,9 +158,19 @@ impl Core {
         Ok(())
     }
 
+    /// Looks a topic up. One that was there may be unknown to some broker for a moment, after it was
+    /// made or when that broker has just come up, so it is gone only when that stays so.
     async fn look(self: &Arc<Self>, topic: &str) -> Result<Found, LogError> {
-        let (core, name) = (self.clone(), topic.to_owned());
-        blocking("the look-up", move || core.find(&name)).await
+        let until = Instant::now() + TOLD;
+        loop {
+            let (core, name) = (self.clone(), topic.to_owned());
+            match blocking("the look-up", move || core.find(&name)).await {
+                Err(LogError::Unknown(_))
+                    if self.known.has_seen(topic) && Instant::now() < until => {}
+                answer => return answer,
+            }
+            tokio::time::sleep(TOLD / 10).await;
+        }
     }
 
     /// Makes a topic; `false` when another process was quicker.
