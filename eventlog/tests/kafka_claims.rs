@@ -196,3 +196,46 @@ async fn of_two_members_of_one_id_the_earlier_ends_and_says_why() {
     };
     assert!(matches!(&told, LogError::Fatal(why) if why.contains("another process")), "{told:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_members_of_one_instance_the_earlier_ends_and_says_why() {
+    let Some(pair) = Pair::begin().await else { return };
+    let url = format!("kafka://{}", pair.brokers);
+    let options = || Options { instance: Some("one".into()), ..Options::default() };
+    let mut members = Vec::new();
+    for _ in 0..2 {
+        let log = eventlog::open(&url, options()).await.unwrap();
+        let mut member = log.subscribe(&pair.group, &[&pair.input]).await.unwrap();
+        match patient(member.next()).await.unwrap() {
+            Delivery::Assigned(assigned) => assigned.resume(),
+            other => panic!("expected an assignment, got {other:?}"),
+        }
+        members.push(member);
+    }
+    let told = loop {
+        match patient(members[0].next()).await {
+            Ok(Delivery::Revoked(revocation)) => revocation.acknowledge(),
+            Ok(other) => panic!("unexpected {other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&told, LogError::Fatal(_)), "{told:?}");
+    pair.append("a").await;
+    match patient(members[1].next()).await.unwrap() {
+        Delivery::Batch(batch) => assert_eq!(batch.records.len(), 1),
+        other => panic!("expected a record, got {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_record_passes() {
+    let Some(pair) = Pair::begin().await else { return };
+    let noise = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+    let value: Vec<u8> = (0..(8 << 20) / 8 - 64).flat_map(noise).collect();
+    let record = Record { value: Some(value.clone().into()), ..Record::default() };
+    pair.log.append(&pair.input, vec![record]).await.remove(0).unwrap();
+    let mut member = pair.member("one").await;
+    let (outputs, positions) = pair.read(&mut member).await;
+    assert!(outputs[0].1.value.as_deref() == Some(&value[..]));
+    member.commit(outputs, &positions).await.unwrap();
+}

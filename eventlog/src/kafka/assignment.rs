@@ -40,8 +40,9 @@ pub(super) fn prepare(shared: &Arc<Shared>, consumer: &Arc<Consumer>, mut leases
         }
         match find(shared, consumer, &leases) {
             Ok(prepared) => return shared.mailbox.command(Command::Prepared(prepared)),
-            Err(LogError::Retry(reason)) => {
-                tracing::warn!(group = %shared.group, reason, "positions are not known yet");
+            // What exists may not be known for a moment, when brokers have just come back.
+            Err(error @ (LogError::Retry(_) | LogError::Unknown(_))) => {
+                tracing::warn!(group = %shared.group, %error, "positions are not known yet");
             }
             Err(error) => return shared.fail(error),
         }
@@ -59,8 +60,14 @@ fn find(
     if let Some(me) = &me {
         claim::end_former_owners(shared, leases, me)?;
     }
-    let standing = committed(consumer, &shared.group, leases)?;
-    let starts = log_starts(consumer, &shared.group, leases)?;
+    let anew = |error| match error {
+        LogError::Fatal(_) if shared.is_its_own_double(consumer) => {
+            LogError::Retry("the group is being joined anew".into())
+        }
+        error => error,
+    };
+    let standing = committed(consumer, &shared.group, leases).map_err(anew)?;
+    let starts = log_starts(consumer, &shared.group, leases).map_err(anew)?;
     if let Some(me) = &me {
         claim(shared, consumer, leases, &standing, &starts, me);
     }

@@ -5,8 +5,8 @@
 //! after its timeout and a scan every ten seconds; who initialises transactions with the same
 //! transactional id ends it at once. So the next owner has to know that id:
 //!
-//! 1. A member's transactional id is also its `client.id`, which the broker lists with the group, and
-//!    the metadata of every offset it commits.
+//! 1. A member's transactional id is also in its `client.id`, which the broker lists with the group, and
+//!    in the metadata of every offset it commits.
 //! 2. A new owner looks up the committed offsets without waiting for open transactions, and takes the
 //!    ids of former owners from them. Those that are not among the group's living members are
 //!    initialised once by a producer that is thrown away.
@@ -106,7 +106,7 @@ pub(super) fn end_former_owners(
         return Ok(());
     }
     match living(&observer, &shared.group) {
-        Ok(living) => former.retain(|id| !living.contains(id)),
+        Ok(living) => former.retain(|id| !living.iter().any(|client| bears(client, id))),
         Err(error) => {
             let error = errors::tell(&error);
             tracing::warn!(group = %shared.group, error, "who is in the group is not known");
@@ -122,11 +122,22 @@ pub(super) fn end_former_owners(
     })
 }
 
-/// How many living members of the group bear this transactional id.
-pub(super) fn bearers(shared: &Arc<Shared>, id: &str) -> Result<usize, LogError> {
+/// Whether another living member of the group bears our transactional id. What we were before we lost
+/// a membership may still be listed, and is no other.
+pub(super) fn has_double(shared: &Arc<Shared>, id: &str) -> Result<bool, LogError> {
     let living = living(&observer(shared)?, &shared.group);
     let living = living.map_err(|e| errors::log_error("listing", &shared.group, &e))?;
-    Ok(living.iter().filter(|client| *client == id).count())
+    let me = client_id(id, &shared.nonce);
+    Ok(living.iter().any(|client| bears(client, id) && *client != me))
+}
+
+/// A member's name in its group: the id of its transactions, and what tells it from its doubles.
+pub(super) fn client_id(id: &str, nonce: &str) -> String {
+    format!("{id}@{nonce}")
+}
+
+fn bears(client: &str, id: &str) -> bool {
+    client.rsplit_once('@').is_some_and(|(bears, _)| bears == id)
 }
 
 /// Asks for offsets of the group without being in it, and without waiting for open transactions.

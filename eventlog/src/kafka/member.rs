@@ -13,19 +13,26 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use rdkafka::{Offset, TopicPartitionList, consumer::BaseConsumer};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+    types::RDKafkaErrorCode as Code,
+};
+use uuid::Uuid;
 
 use super::{
-    Core,
+    Core, errors,
     leases::Leases,
     mailbox::{Command, Mailbox},
+    observe::locked,
     rebalance::Callbacks,
     watchdog::{self, Watchdog},
 };
@@ -55,17 +62,19 @@ pub(super) struct Topic {
 pub(super) struct Shared {
     pub core: Arc<Core>,
     pub group: Arc<str>,
+    /// Tells this member from others of its transactional id.
+    pub nonce: String,
     pub topics: Vec<Topic>,
     pub leases: Arc<Leases>,
     pub mailbox: Mailbox,
     pub watchdog: Watchdog,
-    /// Set once the poll thread has made it.
-    pub consumer: OnceLock<Weak<Consumer>>,
     /// The owner is gone: nobody is to be told anything.
     pub closing: AtomicBool,
     /// Counts changes of the slots.
     pub changes: AtomicU64,
     slots: Mutex<Slots>,
+    /// Set once the poll thread has made it.
+    consumer: Mutex<Option<Weak<Consumer>>>,
     role: Mutex<Option<Role>>,
     decided: Condvar,
 }
@@ -90,18 +99,23 @@ struct Slot {
 impl Shared {
     pub fn new(core: Arc<Core>, group: &str, topics: Vec<Topic>) -> Result<Self, LogError> {
         let options = &core.clients.options;
+        let health = core.clients.health.clone();
         // Enough for the next transaction while one is being committed.
         let mailbox = Mailbox::new(options.batch_bytes * 4, options.batch_records * 2);
         Ok(Self {
             group: group.into(),
+            nonce: Uuid::new_v4().simple().to_string(),
             topics,
             leases: Arc::default(),
             mailbox,
-            watchdog: Watchdog::new(watchdog::end_process())?,
-            consumer: OnceLock::new(),
+            watchdog: Watchdog::new(
+                watchdog::end_process(),
+                Box::new(move || health.status().is_ok()),
+            )?,
             closing: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             slots: Mutex::default(),
+            consumer: Mutex::default(),
             role: Mutex::default(),
             decided: Condvar::new(),
             core,
@@ -110,13 +124,55 @@ impl Shared {
 
     /// The consumer, while it lives.
     pub fn consumer(&self) -> Result<Arc<Consumer>, LogError> {
-        let consumer = self.consumer.get().and_then(Weak::upgrade);
+        let consumer = locked(&self.consumer).as_ref().and_then(Weak::upgrade);
         consumer.ok_or_else(|| LogError::Retry(format!("not in the group {} now", self.group)))
+    }
+
+    /// The consumer from now on.
+    pub fn set_consumer(&self, consumer: &Arc<Consumer>) {
+        *locked(&self.consumer) = Some(Arc::downgrade(consumer));
+    }
+
+    /// Whether it ever joined.
+    pub fn has_joined(&self) -> bool {
+        locked(&self.consumer).is_some()
+    }
+
+    /// Whether the brokers know another one of the consumer's instance id, where we made that up: then
+    /// the other one is ourselves, from when an answer to a join was lost, and a new consumer takes
+    /// its place (KIP-345).
+    pub fn is_its_own_double(&self, consumer: &Consumer) -> bool {
+        self.core.clients.options.instance.is_none()
+            && consumer
+                .client()
+                .fatal_error()
+                .is_some_and(|(code, _)| code == Code::FencedInstanceId)
+    }
+
+    /// Why there is no going on with the consumer, if so.
+    pub fn fatal(&self) -> Option<LogError> {
+        let consumer = self.consumer().ok()?;
+        let (code, _) = consumer.client().fatal_error()?;
+        let told = errors::tell(&KafkaError::Global(code));
+        let over = || format!("the membership of the group {} has ended: {told}", self.group);
+        (!self.is_its_own_double(&consumer)).then(|| LogError::Fatal(over()))
+    }
+
+    /// What an error of the consumer means to the owner.
+    pub fn refusal(&self, what: &str, consumer: &Consumer, error: &KafkaError) -> LogError {
+        if self.is_its_own_double(consumer) {
+            return LogError::Retry(format!("joining the group {} anew", self.group));
+        }
+        match errors::log_error(what, &self.group, error) {
+            // The topic was there when it joined; a broker that has just come back learns of it.
+            error @ LogError::Unknown(_) => LogError::Retry(error.to_string()),
+            error => error,
+        }
     }
 
     /// Says as what to join; `false` when it was said before.
     pub fn decide(&self, role: Role) -> bool {
-        let mut decided = self.role.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut decided = locked(&self.role);
         let first = decided.is_none();
         if first {
             *decided = Some(role);
@@ -127,7 +183,7 @@ impl Shared {
 
     /// As what to join, once it was said; after a moment without a word, as a plain member.
     pub fn role(&self, moment: Duration) -> Role {
-        let role = self.role.lock().unwrap_or_else(PoisonError::into_inner);
+        let role = locked(&self.role);
         let waited = self.decided.wait_timeout_while(role, moment, |role| role.is_none());
         let (mut role, _) = waited.unwrap_or_else(PoisonError::into_inner);
         role.get_or_insert(Role::Plain).clone()
@@ -174,6 +230,12 @@ impl Shared {
     /// Partitions that are ours no longer; their leases are fenced already.
     pub fn drop_slots(&self, places: &[(Arc<str>, u32)]) {
         self.slots().held.retain(|slot| !slot.is_among(places));
+        self.changed();
+    }
+
+    /// The group that gave us anything is another one now. All is lost already.
+    pub fn drop_all_slots(&self) {
+        self.slots().held.clear();
         self.changed();
     }
 
@@ -257,7 +319,7 @@ impl Shared {
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.slots)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{AppendError, LogError, Record};
 /// How long one call may take before it is repeated.
 const STEP: Duration = Duration::from_secs(5);
 /// A call that takes longer does not come back.
-const HUNG: Duration = Duration::from_secs(20);
+const HUNG: Duration = Duration::from_secs(15);
 /// Offsets that were not taken by then are given up with their transaction.
 const OFFSETS: Duration = Duration::from_secs(10);
 /// The broker is still finishing a transaction when it has answered; asked too early, librdkafka
@@ -99,11 +99,13 @@ impl Outbox {
         let complete = self.deliveries().wait(self.sent, HUNG);
         if let Some((code, topic)) = self.deliveries().counts().failed.take() {
             let error = KafkaError::MessageProduction(code);
+            // Brokers that have just come back may not know a topic for a moment.
+            let unknown = matches!(
+                code,
+                Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition
+            );
             return Err(match errors::append_error(&error, true) {
-                AppendError::Refused(_) if code == Code::UnknownTopicOrPartition => {
-                    Failure::Refused(LogError::Unknown(topic))
-                }
-                AppendError::Refused(told) => refused(&topic, &told),
+                AppendError::Refused(told) if !unknown => refused(&topic, &told),
                 _ => self.failure("a delivery", &error),
             });
         }
@@ -175,8 +177,11 @@ impl Outbox {
         self.ended = Instant::now();
         done?;
         self.open = false;
-        let done = self.deliveries().counts().done; // what was purged was counted
-        self.sent = done;
+        // What was purged is counted, too, but maybe not yet.
+        if !self.deliveries().wait(self.sent, STEP) {
+            let done = self.deliveries().counts().done;
+            self.sent = done;
+        }
         Ok(())
     }
 

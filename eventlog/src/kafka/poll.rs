@@ -6,7 +6,10 @@
 //! without a reader is of no interest.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,7 +22,7 @@ use tokio::sync::oneshot;
 use super::{
     assignment::{self, Prepared},
     batch::Builder,
-    errors,
+    claim, errors,
     mailbox::Command,
     member::{Consumer, Role, Shared, kafka_partition, list, spawn},
     rebalance::Callbacks,
@@ -56,8 +59,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
             return;
         }
     };
-    let _ = shared.consumer.set(Arc::downgrade(&consumer)); // this thread alone sets it
+    shared.set_consumer(&consumer);
     let poller = Poller {
+        role,
         one_topic: shared.topics.len() == 1,
         shared: shared.clone(),
         consumer,
@@ -70,6 +74,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         paused: false,
         at_end: None,
         rejoin: false,
+        renew: false,
         gathered: (0, 0),
     };
     if let Some(closed) = poller.run() {
@@ -79,23 +84,13 @@ pub(super) fn run(shared: &Arc<Shared>) {
 
 fn join(shared: &Arc<Shared>, role: &Role) -> Result<Consumer, LogError> {
     let clients = &shared.core.clients;
-    let mut config = clients.member(&shared.group);
+    let mut config = clients.member(&shared.group, &shared.nonce);
     if let Role::Transactional(id) = role {
         // Peers look here for who is alive before they end a transaction.
-        config.set("client.id", &**id);
-    }
-    let poll_within = (clients.options.revoke_deadline * 3).max(Duration::from_secs(60));
-    for (name, value) in [
-        ("max.poll.interval.ms", poll_within.as_millis().to_string()),
-        // Fewer messages fetched ahead: each takes as much again inside librdkafka.
-        ("queued.min.messages", "20000".into()),
-    ] {
-        if config.get(name).is_none() {
-            config.set(name, value);
-        }
+        config.set("client.id", claim::client_id(id, &shared.nonce));
     }
     let observer = clients.member_observer(&shared.group);
-    let context = Callbacks { shared: shared.clone(), observer };
+    let context = Callbacks { shared: shared.clone(), replaced: AtomicBool::new(false), observer };
     let consumer: Consumer = config.create_with_context(context).map_err(refused)?;
     subscribe(&consumer, shared)?;
     Ok(consumer)
@@ -112,6 +107,7 @@ fn refused(error: KafkaError) -> LogError {
 
 struct Poller {
     shared: Arc<Shared>,
+    role: Role,
     consumer: Arc<Consumer>,
     /// What is read.
     readers: Vec<Reader>,
@@ -127,6 +123,8 @@ struct Poller {
     at_end: Option<Instant>,
     /// The group is being left to join it again.
     rejoin: bool,
+    /// The consumer is of no use any more.
+    renew: bool,
     one_topic: bool,
     /// Records and bytes in the readers' batches.
     gathered: (usize, usize),
@@ -164,6 +162,9 @@ impl Poller {
                         return told;
                     }
                 }
+            }
+            if std::mem::take(&mut self.renew) {
+                self.renew();
             }
             self.prepare();
             self.answers();
@@ -411,6 +412,7 @@ impl Poller {
                 self.leave_to_rejoin();
             }
             Some(Code::PollExceeded) => {}
+            _ if self.shared.is_its_own_double(&self.consumer) => self.renew = true,
             code if matches!(error, KafkaError::MessageConsumptionFatal(_))
                 || code.is_some_and(errors::is_final) =>
             {
@@ -419,7 +421,28 @@ impl Poller {
                 let what = format!("the membership of the group {} has ended", self.shared.group);
                 self.shared.fail(LogError::Fatal(format!("{what}: {why}")));
             }
-            _ => tracing::debug!(group = %self.shared.group, error = told, "while polling"),
+            // The callback for errors has said more.
+            _ => tracing::trace!(group = %self.shared.group, error = told, "while polling"),
+        }
+    }
+
+    /// Joins with another consumer.
+    fn renew(&mut self) {
+        tracing::warn!(group = %self.shared.group, "fenced by a former self; joining anew");
+        self.consumer.context().replaced.store(true, Ordering::Relaxed);
+        self.shared.lose_all();
+        self.shared.drop_all_slots();
+        self.readers.clear();
+        self.unanswered.clear();
+        self.seeks.clear();
+        (self.behind, self.paused, self.at_end, self.rejoin) = (None, false, None, false);
+        match join(&self.shared, &self.role) {
+            Ok(consumer) => {
+                let consumer = Arc::new(consumer);
+                self.shared.set_consumer(&consumer);
+                super::bury(std::mem::replace(&mut self.consumer, consumer));
+            }
+            Err(error) => self.shared.fail(error),
         }
     }
 

@@ -6,7 +6,10 @@
 //! begin right after.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -30,6 +33,8 @@ use crate::{Delivery, Lease, LogError, Revocation};
 /// The context of a member's consumer.
 pub(super) struct Callbacks {
     pub shared: Arc<Shared>,
+    /// Another consumer has taken the place of this one.
+    pub replaced: AtomicBool,
     pub observer: Observer,
 }
 
@@ -143,6 +148,10 @@ fn list_at(places: &[Place], offset: Offset) -> TopicPartitionList {
 
 impl ConsumerContext for Callbacks {
     fn rebalance(&self, consumer: &Consumer, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.replaced.load(Ordering::Relaxed) {
+            let _ = consumer.unassign(); // it is being closed
+            return;
+        }
         let places = self.places(list);
         if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             self.assigned(consumer, &places);

@@ -15,7 +15,7 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use super::{
-    Core, errors,
+    Core,
     mailbox::Command,
     member::{Membership, Role, Shared, Topic, kafka_partition, spawn},
     poll,
@@ -30,10 +30,9 @@ use crate::{
 const LEAVE: Duration = Duration::from_secs(15);
 /// A commit is tried again while the group rebalances.
 const COMMIT_TRIES: u32 = 10;
-/// A commit that takes longer does not come back. It has no timeout of its own and waits while there
-/// is no broker to commit to, which is no reason to end the process; nothing is held up by it that
-/// could go on without brokers.
-pub(super) const HUNG_COMMIT: Duration = Duration::from_secs(300);
+/// A commit that takes longer, with brokers that answer, does not come back. It has no timeout of its
+/// own and waits for the group's coordinator.
+pub(super) const HUNG_COMMIT: Duration = Duration::from_secs(60);
 
 /// Prepares to join a group that reads these topics.
 pub(super) fn subscribe(
@@ -77,11 +76,13 @@ impl SubscriptionDriver for Subscription {
     ) -> Result<Box<dyn TransactDriver>, LogError> {
         let mut membership = self.0;
         if !membership.0.decide(Role::Transactional(id.clone())) {
-            // Joined already, under another name.
+            // Joined already, under another name. It leaves first, or one of an instance's name would
+            // fence itself.
             let Shared { core, group, topics, .. } = &*membership.0;
-            let again = begin(core.clone(), group, topics.clone())?;
-            again.0.0.decide(Role::Transactional(id.clone()));
-            leave(std::mem::replace(&mut membership, again.0)).await?;
+            let (core, group, topics) = (core.clone(), group.clone(), topics.clone());
+            leave(membership).await?;
+            membership = begin(core, &group, topics)?.0;
+            membership.0.decide(Role::Transactional(id.clone()));
         }
         let (sender, work) = mpsc::channel();
         let ((ready_tx, ready), (ended_tx, ended)) = (oneshot::channel(), oneshot::channel());
@@ -110,6 +111,14 @@ struct Transactor {
 }
 
 impl Transactor {
+    /// Waits for a commit whose wait was given up: how it ended decides what comes next.
+    async fn settle(&mut self) {
+        if let Some(earlier) = &mut self.under_way {
+            self.failed |= !matches!(earlier.await, Ok(Ok(())));
+            self.under_way = None;
+        }
+    }
+
     fn recover(&mut self) {
         if std::mem::take(&mut self.failed) {
             let _ = self.work.send(Work::Recover); // a thread that is gone has said why
@@ -120,6 +129,7 @@ impl Transactor {
 #[async_trait]
 impl TransactDriver for Transactor {
     async fn next(&mut self) -> Result<Delivery, LogError> {
+        self.settle().await;
         self.recover();
         self.membership.0.mailbox.next().await
     }
@@ -132,14 +142,11 @@ impl TransactDriver for Transactor {
         if outputs.is_empty() && positions.is_empty() {
             return Ok(());
         }
+        self.settle().await;
         let gone = || {
             let why = || LogError::Fatal("the thread of transactions has ended".into());
             TransactError::Log(self.membership.0.mailbox.ended().unwrap_or_else(why))
         };
-        if let Some(earlier) = &mut self.under_way {
-            self.failed |= !matches!(earlier.await, Ok(Ok(())));
-            self.under_way = None;
-        }
         let (reply, answer) = oneshot::channel();
         let positions = positions.to_vec();
         self.work.send(Work::Commit { outputs, positions, reply }).map_err(|_| gone())?;
@@ -162,7 +169,7 @@ impl TransactDriver for Transactor {
 /// Leaves the group and waits for that, but not for ever.
 async fn leave(membership: Membership) -> Result<(), LogError> {
     let shared = membership.0.clone();
-    if shared.mailbox.ended().is_some() && shared.consumer.get().is_none() {
+    if shared.mailbox.ended().is_some() && !shared.has_joined() {
         return Ok(()); // never joined
     }
     shared.decide(Role::Plain);
@@ -192,7 +199,7 @@ fn commit(shared: &Arc<Shared>, positions: &[(Lease, Position)]) -> Result<(), L
         let Err(error) = shared.watchdog.run("commit", HUNG_COMMIT, call) else { return Ok(()) };
         tries += 1;
         if tries == COMMIT_TRIES || !in_rebalance(&error) {
-            return Err(errors::log_error("committing positions", &shared.group, &error));
+            return Err(shared.refusal("committing positions", &consumer, &error));
         }
         drop(_held);
         std::thread::sleep(Duration::from_millis(50));

@@ -24,7 +24,7 @@ use rdkafka::{
 use tokio::sync::oneshot;
 
 use super::{
-    claim, errors,
+    claim,
     mailbox::Command,
     member::Shared,
     outbox::{Failure, Outbox},
@@ -200,11 +200,11 @@ impl Worker {
 
     fn hopeless(&self, fenced: bool) -> Option<LogError> {
         let Self { shared, id, .. } = self;
-        if let Some(error) = fatal(shared) {
+        if let Some(error) = shared.fatal() {
             return Some(error);
         }
         // A peer that took us for dead is no reason to end; another process of our name is.
-        if fenced && claim::bearers(shared, id).is_ok_and(|bearers| bearers > 1) {
+        if fenced && claim::has_double(shared, id).unwrap_or(false) {
             return Some(LogError::Fatal(format!(
                 "another process does transactions as {id}; this one must end"
             )));
@@ -227,11 +227,4 @@ fn identity(shared: &Shared) -> Result<ConsumerGroupMetadata, Failure> {
         return Err(Failure::Abort("the membership was lost".into()));
     }
     Ok(metadata)
-}
-
-/// Why the consumer is of no use any more.
-fn fatal(shared: &Shared) -> Option<LogError> {
-    let (code, _) = shared.consumer().ok()?.client().fatal_error()?;
-    let told = errors::tell(&rdkafka::error::KafkaError::Global(code));
-    Some(LogError::Fatal(format!("the membership of the group {} has ended: {told}", shared.group)))
 }

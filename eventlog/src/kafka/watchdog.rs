@@ -5,7 +5,8 @@
 //! process that ends is restarted, and its transaction is aborted by who takes over.
 //!
 //! Time is counted in ticks that this process really lived: one that was stopped (SIGSTOP, a
-//! suspended machine) in the middle of a call is not taken for one whose call hangs.
+//! suspended machine) in the middle of a call is not taken for one whose call hangs. And it is counted
+//! only while the cluster answers: without one, calls may wait past their timeouts until it is back.
 
 use std::{
     collections::HashMap,
@@ -21,6 +22,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// What to do about a call that hangs; it is told which.
 pub(super) type Hook = Box<dyn Fn(&str) + Send + Sync>;
 
+/// Whether the cluster answers, as far as is known.
+pub(super) type Answers = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// Watches calls.
 pub(super) struct Watchdog(Arc<Inner>);
 
@@ -28,13 +32,20 @@ struct Inner {
     calls: Mutex<Calls>,
     begun: Condvar,
     hook: Hook,
+    answers: Answers,
 }
 
 #[derive(Default)]
 struct Calls {
     last: u64,
-    under_way: HashMap<u64, (&'static str, Duration)>,
+    under_way: HashMap<u64, Call>,
     over: bool,
+}
+
+struct Call {
+    what: &'static str,
+    limit: Duration,
+    left: Duration,
 }
 
 /// The hook of production: nothing runs that could hang as well, such as exit handlers.
@@ -47,8 +58,9 @@ pub(super) fn end_process() -> Hook {
 
 impl Watchdog {
     /// With a thread of its own.
-    pub fn new(hook: Hook) -> Result<Self, LogError> {
-        let inner = Arc::new(Inner { calls: Mutex::default(), begun: Condvar::new(), hook });
+    pub fn new(hook: Hook, answers: Answers) -> Result<Self, LogError> {
+        let calls = Mutex::default();
+        let inner = Arc::new(Inner { calls, begun: Condvar::new(), hook, answers });
         let weak = Arc::downgrade(&inner);
         super::member::spawn("log-watchdog", move || watch(&weak))?;
         Ok(Self(inner))
@@ -60,7 +72,7 @@ impl Watchdog {
             let mut calls = self.0.lock();
             calls.last += 1;
             let id = calls.last;
-            calls.under_way.insert(id, (what, limit));
+            calls.under_way.insert(id, Call { what, limit, left: limit });
             id
         };
         self.0.begun.notify_one();
@@ -104,10 +116,11 @@ fn watch(inner: &Weak<Inner>) {
         thread::sleep(TICK);
         let lived = slept.elapsed().min(TICK * 2);
         let mut hung = Vec::new();
-        for (what, left) in inner.lock().under_way.values_mut() {
-            *left = left.saturating_sub(lived);
-            if left.is_zero() {
-                hung.push(*what);
+        let answers = (inner.answers)();
+        for call in inner.lock().under_way.values_mut() {
+            call.left = if answers { call.left.saturating_sub(lived) } else { call.limit };
+            if call.left.is_zero() {
+                hung.push(call.what);
             }
         }
         for what in hung {
@@ -118,17 +131,37 @@ fn watch(inner: &Weak<Inner>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    };
 
     use super::*;
 
-    #[test]
-    fn a_call_that_hangs_is_told_and_one_that_returns_is_not() {
+    fn dog(answers: Answers) -> (Watchdog, mpsc::Receiver<String>) {
         let (tx, told) = mpsc::channel();
         let hook = move |what: &str| {
             let _ = tx.send(what.to_owned());
         };
-        let dog = Watchdog::new(Box::new(hook)).unwrap();
+        (Watchdog::new(Box::new(hook), answers).unwrap(), told)
+    }
+
+    #[test]
+    fn a_call_may_wait_for_a_cluster_that_is_away() {
+        let answers = Arc::new(AtomicBool::new(false));
+        let is_back = answers.clone();
+        let (dog, told) = dog(Box::new(move || is_back.load(Ordering::Relaxed)));
+        dog.run("patient", Duration::from_millis(100), || {
+            thread::sleep(TICK * 3);
+            assert!(told.try_recv().is_err());
+            answers.store(true, Ordering::Relaxed);
+            assert_eq!(told.recv_timeout(Duration::from_secs(10)).unwrap(), "patient");
+        });
+    }
+
+    #[test]
+    fn a_call_that_hangs_is_told_and_one_that_returns_is_not() {
+        let (dog, told) = dog(Box::new(|| true));
         assert_eq!(dog.run("quick", Duration::from_millis(100), || 7), 7);
         thread::sleep(TICK * 2);
         assert!(told.try_recv().is_err());
