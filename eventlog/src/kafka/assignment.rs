@@ -13,6 +13,7 @@ use rdkafka::{
 };
 
 use super::{
+    LOOK,
     claim::{self, Standing},
     client::CALL,
     errors,
@@ -43,6 +44,8 @@ pub(super) fn prepare(shared: &Arc<Shared>, consumer: &Arc<Consumer>, mut leases
             // What exists may not be known for a moment, when brokers have just come back.
             Err(error @ (LogError::Retry(_) | LogError::Unknown(_))) => {
                 tracing::warn!(group = %shared.group, %error, "positions are not known yet");
+                // What the consumer knows of the cluster may be old, and it would not ask by itself.
+                let _ = consumer.client().fetch_metadata(Some(&leases[0].topic), LOOK);
             }
             Err(error) => return shared.fail(error),
         }

@@ -15,10 +15,10 @@ use rdkafka::{
 };
 
 use super::{
-    Core, blocking, claim,
+    Core, LOOK, blocking, claim,
     client::CALL,
     observe::{Observer, locked},
-    readers,
+    readers::{self, Loan},
 };
 use crate::{Bounds, LogError, Position};
 
@@ -34,7 +34,7 @@ impl Core {
         self.exists(topic, partition).await?;
         let (core, name) = (self.clone(), topic.to_owned());
         let asked = blocking("asking for the end", move || {
-            core.bounds_by(&*core.readers.take()?, &name, partition)
+            core.ask(|reader| core.bounds_by(reader, &name, partition))
         })
         .await;
         self.confirmed(topic, partition, asked).await
@@ -58,6 +58,17 @@ impl Core {
         }
     }
 
+    /// Asks through a reader; blocks. One that got no answer does not go back: what a broker that had
+    /// just come up did not know stays in a client's cache for minutes.
+    fn ask<T>(&self, call: impl FnOnce(&Loan) -> Result<T, LogError>) -> Result<T, LogError> {
+        let reader = self.readers.take()?;
+        let answer = call(&reader);
+        if answer.is_err() {
+            reader.spoil();
+        }
+        answer
+    }
+
     /// The same through a consumer at hand; blocks.
     pub fn bounds_by(
         &self,
@@ -75,7 +86,12 @@ impl Core {
             other => other,
         };
         // One asks for everything, the other for what is committed.
-        let (_, all) = self.lookup.client().fetch_watermarks(topic, index, CALL).map_err(wrong)?;
+        let all = self.lookup.client().fetch_watermarks(topic, index, CALL);
+        if all.is_err() {
+            // What it knows is renewed; see `ask`.
+            let _ = self.lookup.client().fetch_metadata(Some(topic), LOOK);
+        }
+        let (_, all) = all.map_err(wrong)?;
         let (until, mut pause) = (Instant::now() + OPEN, Duration::from_millis(1));
         loop {
             let (start, end) = reader.fetch_watermarks(topic, index, CALL).map_err(wrong)?;
@@ -105,17 +121,18 @@ impl Core {
             let place = format!("{name}/{partition}");
             let wrong = |error| core.unanswered("looking up a time", &place, &error);
             let index = i32::try_from(partition).map_err(|_| LogError::Unknown(place.clone()))?;
-            let reader = core.readers.take()?;
-            let mut times = TopicPartitionList::with_capacity(1);
-            times.add_partition_offset(&name, index, Offset::Offset(millis)).map_err(wrong)?;
-            let found = reader.offsets_for_times(times, CALL).map_err(wrong)?;
-            let element = found.find_partition(&name, index);
-            let element = element.ok_or_else(|| LogError::Unknown(place.clone()))?;
-            element.error().map_err(wrong)?;
-            match element.offset() {
-                Offset::Offset(offset) => Ok(u64::try_from(offset).unwrap_or_default()),
-                _ => Ok(core.bounds_by(&reader, &name, partition)?.end),
-            }
+            core.ask(|reader| {
+                let mut times = TopicPartitionList::with_capacity(1);
+                times.add_partition_offset(&name, index, Offset::Offset(millis)).map_err(wrong)?;
+                let found = reader.offsets_for_times(times, CALL).map_err(wrong)?;
+                let element = found.find_partition(&name, index);
+                let element = element.ok_or_else(|| LogError::Unknown(place.clone()))?;
+                element.error().map_err(wrong)?;
+                match element.offset() {
+                    Offset::Offset(offset) => Ok(u64::try_from(offset).unwrap_or_default()),
+                    _ => Ok(core.bounds_by(reader, &name, partition)?.end),
+                }
+            })
         })
         .await;
         self.confirmed(topic, partition, asked).await

@@ -49,7 +49,13 @@ impl Core {
         to: Position,
     ) -> Result<KafkaReader, LogError> {
         let loan = self.readers.take()?;
-        let bounds = self.bounds_by(&loan, topic, partition)?;
+        let bounds = match self.bounds_by(&loan, topic, partition) {
+            Ok(bounds) => bounds,
+            Err(error) => {
+                loan.spoil();
+                return Err(error);
+            }
+        };
         if from < bounds.start || from > bounds.end {
             return Err(self.out_of_range(topic, partition, from, bounds));
         }
