@@ -228,6 +228,21 @@ async fn of_two_members_of_one_instance_the_earlier_ends_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_named_member_that_turns_to_transactions_does_not_fence_itself() {
+    let Some(pair) = Pair::begin().await else { return };
+    let options = Options { instance: Some("one".into()), ..Options::default() };
+    let log = eventlog::open(&format!("kafka://{}", pair.brokers), options).await.unwrap();
+    let mut plain = log.subscribe(&pair.group, &[&pair.input]).await.unwrap();
+    match patient(plain.next()).await.unwrap() {
+        Delivery::Assigned(assigned) => assigned.resume(),
+        other => panic!("expected an assignment, got {other:?}"),
+    }
+    let mut member = plain.into_transactional(pair.id("one")).await.unwrap();
+    pair.append("a").await;
+    pair.copy(&mut member).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_largest_record_passes() {
     let Some(pair) = Pair::begin().await else { return };
     let noise = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();

@@ -131,6 +131,17 @@ pub(super) fn has_double(shared: &Arc<Shared>, id: &str) -> Result<bool, LogErro
     Ok(living.iter().any(|client| bears(client, id) && *client != me))
 }
 
+/// Whether this member is still in its group, as far as a broker says in time. Brokers begin the
+/// member id of a static member with its instance id.
+pub(super) fn is_listed(shared: &Shared) -> bool {
+    let begins = format!("{}-", shared.instance());
+    let list = shared.core.lookup.fetch_group_list(Some(&shared.group), LIST);
+    list.is_ok_and(|list| {
+        let members = list.groups().iter().flat_map(|found| found.members());
+        members.into_iter().any(|member| member.id().starts_with(&begins))
+    })
+}
+
 /// A member's name in its group: the id of its transactions, and what tells it from its doubles.
 pub(super) fn client_id(id: &str, nonce: &str) -> String {
     format!("{id}@{nonce}")

@@ -120,10 +120,10 @@ impl Clients {
         })
     }
 
-    /// A consumer that is a member of a group. It always has an instance id, if only one of its own:
-    /// with it, one that lost its membership while brokers were away gets its place back at once,
-    /// instead of after the session of its former self; and brokers check who commits in every case.
-    pub fn member(&self, group: &str, nonce: &str) -> ClientConfig {
+    /// A consumer that is a member of a group, under an instance id, if only one of its own: with it,
+    /// one that lost its membership while brokers were away gets its place back at once, instead of
+    /// after the session of its former self; and brokers check who commits in every case.
+    pub fn member(&self, group: &str, instance: &str) -> ClientConfig {
         self.config(|set| {
             self.consumes(set);
             set("group.id", group.into());
@@ -138,7 +138,6 @@ impl Clients {
             set("max.partition.fetch.bytes", (256 * 1024).to_string());
             set("queued.max.messages.kbytes", "4096".into());
             set("queued.min.messages", "10000".into());
-            let instance = self.options.instance.as_deref().unwrap_or(nonce);
             set("group.instance.id", instance.into());
         })
     }

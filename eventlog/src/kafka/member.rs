@@ -14,7 +14,7 @@
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -68,6 +68,8 @@ pub(super) struct Shared {
     pub leases: Arc<Leases>,
     pub mailbox: Mailbox,
     pub watchdog: Watchdog,
+    /// Calls on transactions that were left behind and have not come back.
+    pub hanging: AtomicU32,
     /// The owner is gone: nobody is to be told anything.
     pub closing: AtomicBool,
     /// Counts changes of the slots.
@@ -112,6 +114,7 @@ impl Shared {
                 watchdog::end_process(),
                 Box::new(move || health.status().is_ok()),
             )?,
+            hanging: AtomicU32::new(0),
             closing: AtomicBool::new(false),
             changes: AtomicU64::new(0),
             slots: Mutex::default(),
@@ -126,6 +129,11 @@ impl Shared {
     pub fn consumer(&self) -> Result<Arc<Consumer>, LogError> {
         let consumer = locked(&self.consumer).as_ref().and_then(Weak::upgrade);
         consumer.ok_or_else(|| LogError::Retry(format!("not in the group {} now", self.group)))
+    }
+
+    /// The name under which it is in the group: given, or its own.
+    pub fn instance(&self) -> &str {
+        self.core.clients.options.instance.as_deref().unwrap_or(&self.nonce)
     }
 
     /// The consumer from now on.

@@ -1,10 +1,17 @@
 //! A producer of transactions: what it does in each step, and what an error means for the next.
 //!
 //! librdkafka counts deliveries in its own time; waiting for them here, before the commit, spares its
-//! pause of 100 ms. Every call has a timeout and runs under the watchdog.
+//! pause of 100 ms. Every call has a timeout, and yet `send_offsets_to_transaction` may never return when
+//! brokers went away under it (librdkafka waits for a state of the coordinator that does not change).
+//! So calls are made on a thread of their own; one that does not return is left behind with it and
+//! the producer, and fails. The next producer of the same id fences that one.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -29,8 +36,13 @@ use crate::{AppendError, LogError, Record};
 
 /// How long one call may take before it is repeated.
 const STEP: Duration = Duration::from_secs(5);
-/// A call that takes longer does not come back.
-const HUNG: Duration = Duration::from_secs(15);
+/// A call that takes longer, in time that this process really lived, does not come back.
+const HUNG: Duration = Duration::from_secs(8);
+const TICK: Duration = Duration::from_millis(500);
+/// So many calls may hang at once before the process ends: each keeps a producer with it.
+const MOST_HUNG: u32 = 3;
+/// How long records may take to all replicas.
+const DELIVERED: Duration = Duration::from_secs(15);
 /// Offsets that were not taken by then are given up with their transaction.
 const OFFSETS: Duration = Duration::from_secs(10);
 /// The broker is still finishing a transaction when it has answered; asked too early, librdkafka
@@ -48,9 +60,16 @@ pub(super) enum Failure {
     Broken { reason: String, fenced: bool },
 }
 
+type Native = ThreadedProducer<Deliveries>;
+type Job = Box<dyn FnOnce(&Native) + Send>;
+
 /// The producer.
 pub(super) struct Outbox {
-    producer: ThreadedProducer<Deliveries>,
+    producer: Arc<Native>,
+    /// Where calls are made, until it ends.
+    calls: Option<(mpsc::Sender<Job>, thread::JoinHandle<()>)>,
+    /// A call does not return.
+    hangs: AtomicBool,
     shared: Arc<Shared>,
     sent: u64,
     open: bool,
@@ -64,13 +83,24 @@ impl Outbox {
         let clients = &shared.core.clients;
         let observer = clients.observer(Role::Transactions);
         let context = Deliveries { observer, counts: Mutex::default(), complete: Condvar::new() };
-        let producer: ThreadedProducer<Deliveries> =
+        let producer: Native =
             clients.transactional_producer(id).create_with_context(context).map_err(|e| {
                 let told = errors::tell(&e);
                 Failure::Refused(LogError::Fatal(format!("no producer for transactions: {told}")))
             })?;
-        let outbox =
-            Self { producer, shared: shared.clone(), sent: 0, open: false, ended: Instant::now() };
+        let producer = Arc::new(producer);
+        let calls = begin_calls(producer.clone()).map_err(|e| {
+            Failure::Refused(LogError::Fatal(format!("no thread for transactions: {e}")))
+        })?;
+        let outbox = Self {
+            producer,
+            calls: Some(calls),
+            hangs: AtomicBool::new(false),
+            shared: shared.clone(),
+            sent: 0,
+            open: false,
+            ended: Instant::now(),
+        };
         let ready = outbox
             .repeat("init_transactions", deadline, |producer| producer.init_transactions(STEP));
         ready.map(|()| outbox)
@@ -96,7 +126,7 @@ impl Outbox {
         for (topic, record) in outputs {
             self.send_one(topic, record)?;
         }
-        let complete = self.deliveries().wait(self.sent, HUNG);
+        let complete = self.deliveries().wait(self.sent, DELIVERED);
         if let Some((code, topic)) = self.deliveries().counts().failed.take() {
             let error = KafkaError::MessageProduction(code);
             // Brokers that have just come back may not know a topic for a moment.
@@ -121,7 +151,7 @@ impl Outbox {
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
         message.headers = headers;
-        let until = Instant::now() + HUNG;
+        let until = Instant::now() + DELIVERED;
         while let Err((error, back)) = self.producer.send(message) {
             match error.rdkafka_error_code() {
                 Some(Code::QueueFull) if Instant::now() < until => {
@@ -148,8 +178,11 @@ impl Outbox {
         let mut pause = Pause::default();
         loop {
             let metadata = group()?;
-            let call = || self.producer.send_offsets_to_transaction(positions, &metadata, STEP);
-            match self.watched("send_offsets_to_transaction", call) {
+            let positions = positions.clone();
+            let call = move |producer: &Native| {
+                producer.send_offsets_to_transaction(&positions, &metadata, STEP)
+            };
+            match self.call("send_offsets_to_transaction", call)? {
                 Ok(()) => return Ok(()),
                 Err(KafkaError::Transaction(error)) if error.is_retriable() => {
                     if Instant::now() >= until {
@@ -189,11 +222,11 @@ impl Outbox {
         &self,
         what: &'static str,
         deadline: Option<Instant>,
-        call: impl Fn(&ThreadedProducer<Deliveries>) -> Result<(), KafkaError>,
+        call: fn(&Native) -> Result<(), KafkaError>,
     ) -> Result<(), Failure> {
         let mut pause = Pause::default();
         loop {
-            match self.watched(what, || call(&self.producer)) {
+            match self.call(what, call)? {
                 Ok(()) => return Ok(()),
                 Err(KafkaError::Transaction(error)) if error.is_retriable() => {
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -205,15 +238,49 @@ impl Outbox {
                 Err(KafkaError::Flush(_)) => {}
                 Err(error) => return Err(self.failure(what, &error)),
             }
-            if self.shared.closing.load(std::sync::atomic::Ordering::Relaxed) {
+            if self.shared.closing.load(Ordering::Relaxed) {
                 return Err(Failure::Abort(format!("{what} was given up: closing")));
             }
             pause.wait();
         }
     }
 
-    fn watched<T>(&self, what: &'static str, call: impl FnOnce() -> T) -> T {
-        self.shared.watchdog.run(what, HUNG, call)
+    /// Makes a call, or leaves it behind. While no broker answers it may take as long as that lasts.
+    fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        call: impl FnOnce(&Native) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (done, answer) = mpsc::sync_channel(1);
+        let shared = self.shared.clone();
+        let job = move |producer: &Native| {
+            if done.send(call(producer)).is_err() {
+                shared.hanging.fetch_sub(1, Ordering::Relaxed); // late, but it came back
+            }
+        };
+        if let Some((calls, _)) = &self.calls {
+            let _ = calls.send(Box::new(job)); // else the answer says so
+        }
+        let broken = |why: &str| Failure::Broken { reason: format!("{what} {why}"), fenced: false };
+        let mut lived = Duration::ZERO;
+        loop {
+            let asked = Instant::now();
+            match answer.recv_timeout(TICK) {
+                Ok(answer) => return Ok(answer),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(broken("was not made")),
+                Err(mpsc::RecvTimeoutError::Timeout) => lived += asked.elapsed().min(TICK * 2),
+            }
+            if lived >= HUNG && self.shared.core.clients.health.status().is_ok() {
+                self.hangs.store(true, Ordering::Relaxed);
+                let hang = self.shared.hanging.fetch_add(1, Ordering::Relaxed) + 1;
+                tracing::warn!(group = %self.shared.group, call = what, hang,
+                    "a call to Kafka does not return and is left behind");
+                if hang >= MOST_HUNG {
+                    self.shared.watchdog.bite(what);
+                }
+                return Err(broken("does not return"));
+            }
+        }
     }
 
     fn failure(&self, what: &str, error: &KafkaError) -> Failure {
@@ -240,6 +307,30 @@ impl Outbox {
     fn deliveries(&self) -> &Deliveries {
         self.producer.client().context()
     }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let Some((calls, thread)) = self.calls.take() else { return };
+        drop(calls);
+        if !self.hangs.load(Ordering::Relaxed) {
+            let _ = thread.join(); // then the producer ends here, and its transaction is not open
+        }
+    }
+}
+
+/// The thread of a producer's calls.
+fn begin_calls(
+    producer: Arc<Native>,
+) -> std::io::Result<(mpsc::Sender<Job>, thread::JoinHandle<()>)> {
+    let (calls, jobs) = mpsc::channel::<Job>();
+    let body = move || {
+        for job in jobs {
+            job(&producer);
+        }
+    };
+    let thread = thread::Builder::new().name("log-transact".into()).spawn(body)?;
+    Ok((calls, thread))
 }
 
 fn told(what: &str, error: &RDKafkaError) -> String {

@@ -84,7 +84,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
 
 fn join(shared: &Arc<Shared>, role: &Role) -> Result<Consumer, LogError> {
     let clients = &shared.core.clients;
-    let mut config = clients.member(&shared.group, &shared.nonce);
+    let mut config = clients.member(&shared.group, shared.instance());
     if let Role::Transactional(id) = role {
         // Peers look here for who is alive before they end a transaction.
         config.set("client.id", claim::client_id(id, &shared.nonce));
@@ -476,6 +476,11 @@ impl Poller {
         let until = Instant::now() + LEAVE;
         while self.shared.holds_any() && Instant::now() < until {
             drop(self.consumer.poll(IDLE));
+        }
+        // It says so some time after it has given up its partitions; when it is closed before, it
+        // says nothing, and they wait for its session to end.
+        while claim::is_listed(&self.shared) && Instant::now() < until {
+            drop(self.consumer.poll(BRISK));
         }
         // The consumer goes with this thread: closing it blocks.
     }

@@ -66,6 +66,11 @@ impl Watchdog {
         Ok(Self(inner))
     }
 
+    /// What is done about calls that hang, on somebody else's word.
+    pub fn bite(&self, what: &str) {
+        (self.0.hook)(what);
+    }
+
     /// Runs a call that should have returned long before `limit`.
     pub fn run<T>(&self, what: &'static str, limit: Duration, call: impl FnOnce() -> T) -> T {
         let id = {
