@@ -13,7 +13,8 @@ Usage: kafka.sh COMMAND [OPTION]...
   up                start the brokers and wait until groups and transactions work;
                     does nothing when they run already
   down              stop them; with --clean also remove their data
-  env               print PENSTOCK_TEST_KAFKA=HOST:PORT,...
+  env               print PENSTOCK_TEST_KAFKA=HOST:PORT,... and, with --tls, PENSTOCK_TEST_KAFKA_TLS
+                    and PENSTOCK_TEST_KAFKA_CA
   stop [N]          stop broker N (or all) with SIGTERM; with --kill SIGKILL
   start [N]         start it (them) again, on the same port and data, and wait until the
                     port answers; with --no-wait, do not wait
@@ -28,6 +29,8 @@ Only for the first `up` in a directory:
   --brokers N       1 (default) or 3; three have replicated internal topics with two in sync
   --port P          the first broker's port, the next ones follow it (default: free ones)
   --fast            groups form at once (group.initial.rebalance.delay.ms=0)
+  --tls             another listener with TLS, whose certificate stands in DIR/ca.pem, and SASL:
+                    SCRAM-SHA-512 and PLAIN with the user penstock and the password secret-word
   --bench           the JVM's default compilers, for measurements
   --set KEY=VALUE   a broker setting; may be repeated
   --owner PID       end when this process is gone
@@ -37,9 +40,12 @@ Example: kafka.sh up --brokers 3 --dir /tmp/three && kafka.sh stop 2 --kill --di
 U
 }
 
+# Of a key store that lies beside its own password, in a broker for tests.
+STOREPASS=only-for-tests
+
 COMMAND="${1:-}"
 [ $# -gt 0 ] && shift
-DIR="$CHILDREN/kafka" BROKERS=1 PORT='' FAST='' BENCH='' KILL='' CLEAN='' NOWAIT='' OWNER='' WHICH=''
+DIR="$CHILDREN/kafka" BROKERS=1 PORT='' FAST='' TLS='' BENCH='' KILL='' CLEAN='' NOWAIT='' OWNER='' WHICH=''
 SETTINGS=() REST=()
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -49,6 +55,7 @@ while [ $# -gt 0 ]; do
         --set) SETTINGS+=("${2:?}"); shift ;;
         --owner) OWNER="${2:?}"; shift ;;
         --fast) FAST=1 ;;
+        --tls) TLS=1 ;;
         --bench) BENCH=1 ;;
         --kill) KILL=1 ;;
         --clean) CLEAN=1 ;;
@@ -76,25 +83,64 @@ servers() {
     for n in $(seq 1 "$BROKERS"); do list="$list,127.0.0.1:$(port "$n")"; done
     echo "${list#,}"
 }
+secure_servers() {
+    local n list=''
+    for n in $(seq 1 "$BROKERS"); do
+        list="$list,$(sed -n 's|^listeners=.*SASL_SSL://\(127.0.0.1:[0-9]*\).*|\1|p' "$DIR/$n/server.properties")"
+    done
+    echo "${list#,}"
+}
+told() {
+    echo "PENSTOCK_TEST_KAFKA=$(servers)"
+    [ ! -r "$DIR/ca.pem" ] || printf 'PENSTOCK_TEST_KAFKA_TLS=%s\nPENSTOCK_TEST_KAFKA_CA=%s\n' "$(secure_servers)" "$DIR/ca.pem"
+}
+
+# A key for this machine's own address, which vouches for itself.
+certificate() {
+    local tool=(keytool -alias broker -keystore "$DIR/broker.p12" -storetype PKCS12 -storepass "$STOREPASS")
+    "${tool[@]}" -genkeypair -keyalg EC -groupname secp256r1 -validity 30 -dname CN=localhost \
+        -ext san=ip:127.0.0.1,dns:localhost -ext bc:critical=ca:true > "$DIR/keytool.log" 2>&1 &&
+        "${tool[@]}" -exportcert -rfc > "$DIR/ca.pem" 2>> "$DIR/keytool.log" ||
+        { cat "$DIR/keytool.log" >&2; die "could not make a certificate"; }
+}
+
+# The settings of the listener with TLS.
+secure() {
+    local modules=org.apache.kafka.common.security of=listener.name.sasl_ssl
+    echo "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL"
+    echo "inter.broker.listener.name=PLAINTEXT"
+    echo "ssl.keystore.type=PKCS12"
+    echo "ssl.keystore.location=$DIR/broker.p12"
+    echo "ssl.keystore.password=$STOREPASS"
+    echo "sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN"
+    echo "$of.scram-sha-512.sasl.jaas.config=$modules.scram.ScramLoginModule required;"
+    echo "$of.plain.sasl.jaas.config=$modules.plain.PlainLoginModule required user_penstock=\"secret-word\";"
+}
 
 # Writes every broker's settings and formats its directory, once.
 prepare() {
-    local n setting voters='' ports=() copies=1 insync=1 quorum=()
+    local n setting voters='' ports=() copies=1 insync=1 quorum=() listeners users=()
     [ "$BROKERS" -ge 3 ] && copies=3 insync=2
     for n in $(seq 1 "$BROKERS"); do
         if [ -n "$PORT" ]; then ports+=($((PORT + n - 1))); else ports+=("$(free_port)"); fi
         quorum+=("$(free_port)")
         voters="$voters,$n@127.0.0.1:${quorum[n - 1]}"
     done
+    if [ -n "$TLS" ]; then
+        certificate
+        users=(--add-scram 'SCRAM-SHA-512=[name=penstock,password=secret-word]')
+    fi
     local id
     id="$(head -c 16 /dev/urandom | base64 | tr '+/' 'ab' | cut -c1-22)"
     for n in $(seq 1 "$BROKERS"); do
         mkdir -p "$DIR/$n"
+        listeners="PLAINTEXT://127.0.0.1:${ports[n - 1]},CONTROLLER://127.0.0.1:${quorum[n - 1]}"
+        [ -z "$TLS" ] || listeners="$listeners,SASL_SSL://127.0.0.1:$(free_port)"
         {
             echo "process.roles=broker,controller"
             echo "node.id=$n"
             echo "controller.quorum.voters=${voters#,}"
-            echo "listeners=PLAINTEXT://127.0.0.1:${ports[n - 1]},CONTROLLER://127.0.0.1:${quorum[n - 1]}"
+            echo "listeners=$listeners"
             echo "controller.listener.names=CONTROLLER"
             echo "log.dirs=$DIR/$n/data"
             echo "auto.create.topics.enable=false"
@@ -108,11 +154,12 @@ prepare() {
             echo "transaction.state.log.min.isr=$insync"
             echo "share.coordinator.state.topic.min.isr=$insync"
             [ "$BROKERS" -lt 3 ] || echo "min.insync.replicas=$insync"
+            [ -z "$TLS" ] || secure
             [ -z "$FAST" ] || echo "group.initial.rebalance.delay.ms=0"
             for setting in ${SETTINGS[@]+"${SETTINGS[@]}"}; do echo "$setting"; done
         } > "$DIR/$n/server.properties"
         java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j2.level=ERROR -cp "$JARS/*" kafka.tools.StorageTool \
-            format -t "$id" -c "$DIR/$n/server.properties" > "$DIR/$n/format.log" 2>&1 ||
+            format -t "$id" -c "$DIR/$n/server.properties" ${users[@]+"${users[@]}"} > "$DIR/$n/format.log" 2>&1 ||
             { cat "$DIR/$n/format.log" >&2; die "could not format $DIR/$n/data"; }
     done
     [ -z "$BENCH" ] || echo 1 > "$DIR/bench"
@@ -155,14 +202,14 @@ case "$COMMAND" in
             BROKERS="$(cat "$DIR/brokers")"
             alive=0
             for n in $(seq 1 "$BROKERS"); do [ -z "$(running "$DIR/$n/pid")" ] || alive=$((alive + 1)); done
-            [ "$alive" -lt "$BROKERS" ] || { echo "PENSTOCK_TEST_KAFKA=$(servers)"; exit 0; }
+            [ "$alive" -lt "$BROKERS" ] || { told; exit 0; }
         else
             prepare
         fi
         for n in $(seq 1 "$BROKERS"); do launch_broker "$n"; done
         for n in $(seq 1 "$BROKERS"); do wait_for 60 "$DIR/$n/pid" "$DIR/$n/log" answers "$(port "$n")"; done
         probe
-        echo "PENSTOCK_TEST_KAFKA=$(servers)"
+        told
         ;;
     down)
         if [ -r "$DIR/brokers" ]; then
@@ -173,11 +220,11 @@ case "$COMMAND" in
         fi
         if [ -n "$CLEAN" ] && [ -r "$DIR/brokers" ]; then
             for n in $(seq 1 "$BROKERS"); do rm -rf "${DIR:?}/$n"; done
-            rm -f "$DIR/bench" "$DIR/owner" "$DIR/probe.log" "$DIR/brokers"
+            rm -f "$DIR/bench" "$DIR/owner" "$DIR/ca.pem" "$DIR/broker.p12" "$DIR/keytool.log" "$DIR/probe.log" "$DIR/brokers"
             rmdir "$DIR" 2>/dev/null || true
         fi
         ;;
-    env) known; echo "PENSTOCK_TEST_KAFKA=$(servers)" ;;
+    env) known; told ;;
     stop | stop-broker)
         for n in $(chosen); do end "$DIR/$n/pid" "$([ -n "$KILL" ] && echo KILL || echo TERM)" & done
         wait ;;
