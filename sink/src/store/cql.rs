@@ -20,20 +20,22 @@ mod fault;
 mod known;
 mod layout;
 mod lists;
+mod locators;
 mod retention;
 mod rollups;
 mod rows;
 mod schema;
+mod spread;
 mod state;
 mod statements;
 mod walk;
 mod write;
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize};
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use address::Address;
 use async_trait::async_trait;
-use client::{Client, call};
+use client::Client;
 use known::Known;
 use layout::Layout;
 use retention::Retention;
@@ -86,31 +88,6 @@ impl Cql {
             topics: Topics::default(),
             row_bytes: AtomicUsize::new(1_024),
         })
-    }
-
-    async fn locate_all(&self, identities: &[Identity]) -> Result<Vec<Option<Origin>>, StoreError> {
-        let origins = Mutex::new(vec![None; identities.len()]);
-        let found = &origins;
-        client::each(identities.len(), |index| {
-            Box::pin(async move {
-                if let Some(origin) = self.locate_one(&identities[index]).await? {
-                    found.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(origin);
-                }
-                Ok(())
-            })
-        })
-        .await?;
-        Ok(origins.into_inner().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    async fn locate_one(
-        &self,
-        Identity { namespace, source, id }: &Identity,
-    ) -> Result<Option<Origin>, StoreError> {
-        let (statement, values) = (&self.statements.locate, (&**namespace, source, id));
-        let found = self.client.rows(call::READ_LOCATORS, statement, values).await?;
-        let found = found.maybe_first_row::<(Option<decode::Place>,)>();
-        Ok(found.map_err(client::unread)?.and_then(|(place,)| place).map(decode::origin))
     }
 }
 

@@ -6,18 +6,15 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use futures_util::future::try_join_all;
-
 use super::{
     Cql,
     client::{call, unread},
     decode,
     layout::{subject_begin, subject_bucket},
+    locators::Pointer,
     walk::{Lane, Walk},
 };
-use crate::store::{
-    EventKey, EventRow, EventsPage, EventsQuery, Identity, Order, Selector, StoreError,
-};
+use crate::store::{EventKey, EventRow, EventsPage, EventsQuery, Order, Selector, StoreError};
 
 /// Rows that a page looks at: what a filter that matches little may cost.
 const LOOK: usize = 10_000;
@@ -97,13 +94,6 @@ impl Keyed for EventRow {
     fn key(&self) -> (i64, &str, &str) {
         (self.event.time.micros, &self.event.source, &self.event.id)
     }
-}
-
-/// What a list by subject holds: where an event is.
-#[derive(Clone, Debug)]
-struct Pointer {
-    key: EventKey,
-    kind: String,
 }
 
 impl Keyed for Pointer {
@@ -336,8 +326,7 @@ impl Cql {
         self.follow(query, pointers).await
     }
 
-    /// The events that pointers name. One that is not there is passed over: its row is still on
-    /// its way, or retention took it a moment before the pointer.
+    /// The events that pointers name; one that is not there is passed over.
     async fn follow(
         &self,
         query: &EventsQuery,
@@ -351,11 +340,7 @@ impl Cql {
         {
             left = rest;
             many = (many * 2).min(FOLLOWED_AT_MOST);
-            let events = some.iter().map(|pointer| {
-                let key = &pointer.key;
-                self.event_at(&query.namespace, &pointer.kind, key.time, &key.source, &key.id)
-            });
-            for row in try_join_all(events).await?.into_iter().flatten() {
+            for row in self.events_at(&query.namespace, some).await?.into_iter().flatten() {
                 bytes += decode::data_len(&row);
                 page.rows.push(row);
             }
@@ -365,33 +350,5 @@ impl Cql {
             }
         }
         Ok(page)
-    }
-
-    pub(super) async fn one_event(
-        &self,
-        identity: &Identity,
-    ) -> Result<Option<EventRow>, StoreError> {
-        let Identity { namespace, source, id } = identity;
-        let values = (&**namespace, source, id);
-        let statement = &self.statements.place;
-        let found = self.client.rows(call::READ_LOCATORS, statement, values).await?;
-        let found = found.maybe_first_row::<(Option<&str>, Option<i64>)>().map_err(unread)?;
-        let Some((Some(kind), Some(time))) = found else { return Ok(None) };
-        self.event_at(namespace, kind, time, source, id).await
-    }
-
-    async fn event_at(
-        &self,
-        namespace: &std::sync::Arc<str>,
-        kind: &str,
-        time: i64,
-        source: &str,
-        id: &str,
-    ) -> Result<Option<EventRow>, StoreError> {
-        let (bucket, sub) = (self.layout.bucket(time), self.layout.sub(source, id));
-        let values = (&**namespace, kind, bucket, sub, time, source, id);
-        let statement = &self.statements.one_event;
-        let found = self.client.rows(call::READ_EVENTS, statement, values).await?;
-        Ok(decode::events(&found, namespace, kind)?.pop())
     }
 }

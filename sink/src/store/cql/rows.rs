@@ -135,6 +135,8 @@ pub(super) struct EventInsert<'a> {
     pub(super) bucket: i64,
     pub(super) sub: i16,
     pub(super) ttl: i32,
+    /// Which nodes hold it: rows of equal replicas may share batches.
+    pub(super) replicas: u64,
 }
 
 row!(EventInsert, |this, values| {
@@ -165,7 +167,7 @@ row!(EventInsert, |this, values| {
 pub(super) struct LocatorInsert<'a> {
     pub(super) row: &'a EventRow,
     pub(super) ttl: i32,
-    /// Which nodes hold it: rows of equal replicas share batches.
+    /// Which nodes hold it.
     pub(super) replicas: u64,
 }
 
@@ -272,7 +274,7 @@ row!(ProgressUpdate, |this, values| {
     values.bytes(&this.partition.to_be_bytes())
 });
 
-/// About how many bytes of values an event has in `events`.
+/// About how many bytes an event has in `events`, as a server counts them.
 pub(super) fn event_bytes(row: &EventRow) -> usize {
     let event = &row.event;
     let data = match &event.data {
@@ -287,8 +289,8 @@ pub(super) fn event_bytes(row: &EventRow) -> usize {
         + 120
 }
 
-/// About how many bytes of values an event has in the tables that point at it.
+/// About how many bytes an event has in the tables that point at it, as a server counts them.
 pub(super) fn key_bytes(row: &EventRow) -> usize {
     let event = &row.event;
-    event.namespace.len() + event.kind.len() + event.source.len() + event.id.len() + 60
+    event.namespace.len() + event.kind.len() + event.source.len() + event.id.len() + 110
 }

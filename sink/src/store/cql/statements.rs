@@ -58,8 +58,9 @@ pub(super) struct Statements {
     pub(super) all_progress: PreparedStatement,
     pub(super) definitions: PreparedStatement,
     pub(super) locate: PreparedStatement,
+    pub(super) locate_some: PreparedStatement,
     pub(super) place: PreparedStatement,
-    pub(super) one_event: PreparedStatement,
+    pub(super) some_events: PreparedStatement,
     /// Lists by type and by subject, ascending and descending, from a key or from a time.
     pub(super) by_type: Pages,
     pub(super) by_subject: Pages,
@@ -185,7 +186,12 @@ impl Statements {
                 .await?,
             definitions: one("SELECT registered, version, body FROM {ks}.definitions").await?,
             locate: one(
-                "SELECT origin FROM {ks}.events_by_id WHERE namespace = ? AND source = ? AND id = ?",
+                "SELECT id, origin FROM {ks}.events_by_id WHERE namespace = ? AND source = ? AND id = ?",
+            )
+            .await?,
+            locate_some: one(
+                "SELECT id, origin FROM {ks}.events_by_id WHERE namespace = ? AND source = ? \
+                 AND id IN ?",
             )
             .await?,
             place: one(
@@ -193,9 +199,9 @@ impl Statements {
                  WHERE namespace = ? AND source = ? AND id = ?",
             )
             .await?,
-            one_event: one(&format!(
+            some_events: one(&format!(
                 "SELECT {EVENT} FROM {{ks}}.events WHERE namespace = ? AND type = ? AND bucket = ? \
-                 AND sub = ? AND time = ? AND source = ? AND id = ?"
+                 AND sub = ? AND (time, source, id) IN ?"
             ))
             .await?,
             by_type: pages(

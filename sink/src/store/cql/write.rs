@@ -15,9 +15,7 @@
 
 use std::{cmp::Ordering, collections::HashMap, ops::Range, time::Instant};
 
-use scylla::{
-    routing::Token, serialize::row::SerializeRow, statement::prepared::PreparedStatement,
-};
+use scylla::serialize::row::SerializeRow;
 
 use super::{
     Cql,
@@ -28,16 +26,20 @@ use super::{
         Change, EventInsert, LocatorInsert, ProgressUpdate, RollupInsert, SubjectInsert,
         event_bytes, key_bytes,
     },
-    statements::{BATCH_ROWS, Insert, unlogged},
+    spread::Spread,
+    statements::{BATCH_ROWS, Insert, Statements, unlogged},
 };
 use crate::store::{EventRow, Flush, Identity, StoreError};
 
 /// Bytes of values in a batch of one partition.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Partitions in a batch of several, and bytes of values: above 10 and 5 KiB Cassandra warns in
-/// its log, and far above it refuses.
-const SPREAD_ROWS: usize = 10;
+/// Fewer rows of a partition go into a batch with those of others.
+const ALONE_ROWS: usize = 8;
+
+/// Rows and bytes of values in a batch of several partitions. From 5 KiB on Cassandra warns of
+/// every one in its log, and at 50 KiB it refuses them.
+const SPREAD_ROWS: usize = 20;
 const SPREAD_BYTES: usize = 4 * 1024;
 
 /// A run of rows that go in one request.
@@ -97,7 +99,6 @@ impl Cql {
             locators: Vec::with_capacity(flush.events.len()),
             ..Plan::default()
         };
-        let spread = self.spread();
         let mut expired = 0;
         for (index, row) in flush.events.iter().enumerate() {
             if taken.get(index).is_some_and(|taken| *taken) {
@@ -105,9 +106,7 @@ impl Cql {
             }
             let event = &row.event;
             if let Some(ttl) = self.retention.identities.left(row.appended_at, now) {
-                let mut locator = LocatorInsert { row, ttl, replicas: 0 };
-                locator.replicas = spread.of(&self.statements.locator.one, &locator);
-                plan.locators.push(locator);
+                plan.locators.push(LocatorInsert { row, ttl, replicas: 0 });
             } else {
                 expired += 1;
             }
@@ -117,12 +116,10 @@ impl Cql {
             };
             let bucket = self.layout.bucket(event.time.micros);
             let sub = self.layout.sub(&event.source, &event.id);
-            plan.events.push(EventInsert { row, bucket, sub, ttl });
+            plan.events.push(EventInsert { row, bucket, sub, ttl, replicas: 0 });
             if let Some(subject) = &event.subject {
                 let bucket = layout::subject_bucket(event.time.micros);
-                let mut subject = SubjectInsert { row, subject, bucket, ttl, replicas: 0 };
-                subject.replicas = spread.of(&self.statements.subject.one, &subject);
-                plan.subjects.push(subject);
+                plan.subjects.push(SubjectInsert { row, subject, bucket, ttl, replicas: 0 });
             }
         }
         if expired > 0 {
@@ -134,7 +131,11 @@ impl Cql {
             timestamp: position_time(started_at, row.last_offset),
             ttl: self.retention.rollups,
         }));
-        plan.group();
+        plan.sort();
+        if let Some(spread) = Spread::of(&self.client) {
+            plan.gather(&spread, &self.statements);
+        }
+        plan.cut();
         plan
     }
 
@@ -275,48 +276,6 @@ impl Cql {
         let bytes = updates.len() * 100;
         self.client.batch(call::WRITE_PROGRESS, &batch, &updates[..], bytes).await
     }
-
-    fn spread(&self) -> Spread {
-        let state = self.client.session.get_cluster_state();
-        let copies =
-            state.get_keyspace(&self.client.address.keyspace).map_or(0, |keyspace| match &keyspace
-                .strategy
-            {
-                scylla::cluster::metadata::Strategy::NetworkTopologyStrategy {
-                    datacenter_repfactors,
-                } => datacenter_repfactors.values().sum(),
-                _ => 0,
-            });
-        let everywhere = copies >= state.get_nodes_info().len();
-        Spread {
-            state: (!everywhere).then_some(state),
-            keyspace: self.client.address.keyspace.clone(),
-        }
-    }
-}
-
-/// Tells which rows lie on the same nodes.
-struct Spread {
-    /// `None` when every node holds everything.
-    state: Option<std::sync::Arc<scylla::cluster::ClusterState>>,
-    keyspace: String,
-}
-
-impl Spread {
-    /// Stands for the replicas of a row.
-    fn of(&self, statement: &PreparedStatement, row: &impl SerializeRow) -> u64 {
-        let Some(state) = &self.state else { return 0 };
-        let token: Option<Token> = statement.calculate_token(row).ok().flatten();
-        let (Some(token), Some(table)) = (token, statement.get_table_name()) else { return 0 };
-        // In any order: a set of nodes is what matters.
-        state
-            .get_token_endpoints(&self.keyspace, table, token)
-            .iter()
-            .map(|(node, _)| node.host_id.as_u64_pair())
-            .fold(0, |sum: u64, (high, low)| {
-                sum.wrapping_add((high ^ low.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-            })
-    }
 }
 
 /// The timestamp of what a position says. See the module's invariants.
@@ -339,8 +298,8 @@ fn same_bucket(a: &EventInsert<'_>, b: &EventInsert<'_>) -> bool {
 }
 
 fn subject_order(a: &SubjectInsert<'_>, b: &SubjectInsert<'_>) -> Ordering {
-    (a.replicas, a.bucket)
-        .cmp(&(b.replicas, b.bucket))
+    a.bucket
+        .cmp(&b.bucket)
         .then_with(|| a.subject.cmp(b.subject))
         .then_with(|| a.row.event.namespace.cmp(&b.row.event.namespace))
 }
@@ -356,66 +315,111 @@ fn rollup_order(a: &RollupInsert<'_>, b: &RollupInsert<'_>) -> Ordering {
 }
 
 impl Plan<'_> {
-    /// Sorts rows by where they lie, and cuts them into requests.
-    fn group(&mut self) {
+    /// Brings rows of one partition together.
+    fn sort(&mut self) {
         self.events.sort_unstable_by(event_order);
-        self.locators.sort_unstable_by_key(|row| row.replicas);
         self.subjects.sort_unstable_by(subject_order);
         self.rollups.sort_unstable_by(rollup_order);
+    }
+
+    /// Brings partitions of the same nodes together. Those of one partition stay so.
+    fn gather(&mut self, spread: &Spread, to: &Statements) {
+        for run in self.events.chunk_by_mut(|a, b| event_order(a, b).is_eq()) {
+            let replicas = spread.replicas(&to.event.one, &run[0]);
+            run.iter_mut().for_each(|row| row.replicas = replicas);
+        }
+        for run in self.subjects.chunk_by_mut(|a, b| subject_order(a, b).is_eq()) {
+            let replicas = spread.replicas(&to.subject.one, &run[0]);
+            run.iter_mut().for_each(|row| row.replicas = replicas);
+        }
+        for row in &mut self.locators {
+            row.replicas = spread.replicas(&to.locator.one, row);
+        }
+        self.events.sort_by_key(|row| row.replicas);
+        self.subjects.sort_by_key(|row| row.replicas);
+        self.locators.sort_by_key(|row| row.replicas);
+    }
+
+    /// Cuts rows into requests.
+    fn cut(&mut self) {
         let jobs = &mut self.jobs;
-        runs(
+        requests(
             &self.events,
             |a, b| event_order(a, b).is_eq(),
+            |a, b| a.replicas == b.replicas,
             |row| event_bytes(row.row),
-            (BATCH_ROWS, BATCH_BYTES),
             |rows, bytes| jobs.push(Job::Events(rows, bytes)),
         );
-        let spread = (SPREAD_ROWS, SPREAD_BYTES);
-        runs(
+        requests(
             &self.locators,
+            |_, _| false,
             |a, b| a.replicas == b.replicas,
             |row| key_bytes(row.row),
-            spread,
             |rows, bytes| jobs.push(Job::Locators(rows, bytes)),
         );
-        runs(
+        requests(
             &self.subjects,
+            |a, b| subject_order(a, b).is_eq(),
             |a, b| a.replicas == b.replicas,
             |row| key_bytes(row.row) + row.subject.len(),
-            spread,
             |rows, bytes| jobs.push(Job::Subjects(rows, bytes)),
         );
-        runs(
+        requests(
             &self.rollups,
             |a, b| rollup_order(a, b).is_eq(),
+            |_, _| false,
             |row| row.row.key.group.len() + 48 * row.row.measures.len() + 120,
-            (BATCH_ROWS, BATCH_BYTES),
             |rows, bytes| jobs.push(Job::Rollups(rows, bytes)),
         );
     }
 }
 
-/// Cuts sorted rows into runs of those that belong together, within so many rows and bytes; a row
-/// of more bytes goes alone.
-fn runs<T>(
+/// Cuts sorted rows into requests: of one partition where rows of it are many, of several
+/// partitions that lie near each other where they are few.
+fn requests<T>(
     rows: &[T],
     together: impl Fn(&T, &T) -> bool,
+    near: impl Fn(&T, &T) -> bool,
     bytes: impl Fn(&T) -> usize,
-    (most_rows, most_bytes): (usize, usize),
-    mut run: impl FnMut(Range<usize>, usize),
+    mut request: impl FnMut(Range<usize>, usize),
 ) {
-    let (mut begin, mut sum) = (0, 0);
-    for (index, row) in rows.iter().enumerate() {
-        let size = bytes(row);
-        let full = index - begin >= most_rows || sum + size > most_bytes;
-        if index > begin && (full || !together(&rows[begin], row)) {
-            run(begin..index, sum);
-            (begin, sum) = (index, 0);
+    // A request of several partitions that is being filled.
+    let (mut open, mut open_bytes) = (0..0, 0);
+    let mut begin = 0;
+    for partition in rows.chunk_by(&together) {
+        let run = begin..begin + partition.len();
+        begin = run.end;
+        let size: usize = partition.iter().map(&bytes).sum();
+        let small = run.len() < ALONE_ROWS && size <= SPREAD_BYTES;
+        let fits = small
+            && open.len() + run.len() <= SPREAD_ROWS
+            && open_bytes + size <= SPREAD_BYTES
+            && (open.is_empty() || near(&rows[open.start], &partition[0]));
+        if fits {
+            open = if open.is_empty() { run } else { open.start..run.end };
+            open_bytes += size;
+            continue;
         }
-        sum += size;
+        if !open.is_empty() {
+            request(std::mem::take(&mut open), std::mem::take(&mut open_bytes));
+        }
+        if small {
+            (open, open_bytes) = (run, size);
+            continue;
+        }
+        let (mut first, mut sum) = (run.start, 0);
+        for index in run.clone() {
+            let size = bytes(&rows[index]);
+            if index > first && (index - first >= BATCH_ROWS || sum + size > BATCH_BYTES) {
+                request(first..index, sum);
+                (first, sum) = (index, 0);
+            }
+            sum += size;
+        }
+        request(first..run.end, sum);
     }
-    if begin < rows.len() {
-        run(begin..rows.len(), sum);
+    if !open.is_empty() {
+        request(open, open_bytes);
     }
 }
 
@@ -423,24 +427,42 @@ fn runs<T>(
 mod tests {
     use super::*;
 
-    fn cut(rows: &[(char, usize)], most: (usize, usize)) -> Vec<(Range<usize>, usize)> {
+    /// Rows by partition and bytes; partitions of equal case are near each other.
+    fn cut(rows: &[(char, usize)]) -> Vec<(Range<usize>, usize)> {
         let mut found = Vec::new();
-        runs(rows, |a, b| a.0 == b.0, |row| row.1, most, |rows, bytes| found.push((rows, bytes)));
+        let near = |a: &(char, usize), b: &(char, usize)| a.0.is_lowercase() == b.0.is_lowercase();
+        requests(rows, |a, b| a.0 == b.0, near, |row| row.1, |rows, sum| found.push((rows, sum)));
         found
     }
 
-    #[test]
-    fn rows_that_do_not_belong_together_part() {
-        let rows = [('a', 1), ('a', 1), ('b', 1), ('a', 1)];
-        assert_eq!(cut(&rows, (9, 9)), [(0..2, 2), (2..3, 1), (3..4, 1)]);
-        assert_eq!(cut(&[], (9, 9)), []);
+    fn many(partition: char, rows: usize, bytes: usize) -> Vec<(char, usize)> {
+        vec![(partition, bytes); rows]
     }
 
     #[test]
-    fn a_run_ends_at_its_rows_and_at_its_bytes() {
-        let rows = [('a', 4), ('a', 4), ('a', 4), ('a', 90), ('a', 1)];
-        assert_eq!(cut(&rows, (2, 100)), [(0..2, 8), (2..4, 94), (4..5, 1)]);
-        assert_eq!(cut(&rows, (9, 8)), [(0..2, 8), (2..3, 4), (3..4, 90), (4..5, 1)]);
+    fn few_rows_of_near_partitions_share_a_request() {
+        assert_eq!(cut(&[('a', 1), ('a', 2), ('b', 3), ('C', 4)]), [(0..3, 6), (3..4, 4)]);
+        assert_eq!(cut(&[]), []);
+    }
+
+    #[test]
+    fn many_rows_of_a_partition_go_without_others() {
+        let rows = [many('a', 2, 1), many('b', ALONE_ROWS, 1), many('c', 1, 1)].concat();
+        assert_eq!(cut(&rows), [(0..2, 2), (2..10, 8), (10..11, 1)]);
+    }
+
+    #[test]
+    fn a_request_ends_at_its_rows_and_at_its_bytes() {
+        let rows = many('a', BATCH_ROWS + 1, 1);
+        assert_eq!(cut(&rows), [(0..BATCH_ROWS, BATCH_ROWS), (BATCH_ROWS..BATCH_ROWS + 1, 1)]);
+        let half = BATCH_BYTES / 2;
+        let rows = many('a', 3, half);
+        assert_eq!(cut(&rows), [(0..2, BATCH_BYTES), (2..3, half)]);
+        let rows: Vec<_> = ('a'..='z').map(|partition| (partition, 1)).collect();
+        assert_eq!(cut(&rows), [(0..SPREAD_ROWS, SPREAD_ROWS), (20..26, 6)]);
+        let rows = [('a', SPREAD_BYTES), ('b', 1), ('c', SPREAD_BYTES + 1), ('d', 1)];
+        let alone = [(0..1, SPREAD_BYTES), (1..2, 1), (2..3, SPREAD_BYTES + 1), (3..4, 1)];
+        assert_eq!(cut(&rows), alone);
     }
 
     #[test]
