@@ -42,9 +42,9 @@ pub fn check_store_url(url: &str) -> Result<(), String> {
 pub fn masked_url(url: &str) -> String {
     let masked = || {
         let (scheme, rest) = url.split_once("://")?;
-        let authority_end = rest.find('/').unwrap_or(rest.len());
-        let (_, host) = rest[..authority_end].rsplit_once('@')?;
-        Some(format!("{scheme}://***@{host}{}", &rest[authority_end..]))
+        // The last one: a password may hold anything.
+        let (_, host) = rest.rsplit_once('@')?;
+        Some(format!("{scheme}://***@{host}"))
     };
     masked().unwrap_or_else(|| url.to_owned())
 }
@@ -103,7 +103,8 @@ fn check(url: &str, kind: &Kind) -> Result<(), String> {
         Some((hosts, path)) => (hosts, Some(path)),
         None => (rest, None),
     };
-    if hosts.contains('@') {
+    // Anywhere: a password may hold a slash.
+    if rest.contains('@') {
         let credentials = kind.credentials;
         return Err(format!("holds a user or password: those are {credentials}"));
     }
@@ -237,12 +238,14 @@ mod tests {
         assert!(log.contains("sasl.password") && !log.contains("s3cret"), "{log}");
         let store = check_store_url("scylla://me:s3cret@a:9042/k").unwrap_err();
         assert!(store.contains("[store]") && !store.contains("s3cret"), "{store}");
+        let slash = check_store_url("scylla://me:s3/cret@a:9042/k").unwrap_err();
+        assert!(slash.contains("[store]") && !slash.contains("s3"), "{slash}");
     }
 
     #[test]
     fn a_url_is_shown_without_what_stands_before_its_host() {
         assert_eq!(masked_url("kafka://me:s3cret@a:1,b:2"), "kafka://***@a:1,b:2");
-        assert_eq!(masked_url("scylla://me:s3/cr@t@a:1/k"), "scylla://me:s3/cr@t@a:1/k");
+        assert_eq!(masked_url("scylla://me:s3/cr@t@a:1/k"), "scylla://***@a:1/k");
         assert_eq!(masked_url("file:/a@b"), "file:/a@b");
     }
 
