@@ -131,20 +131,23 @@ impl Client {
 
     /// Prepares a statement that may be repeated at will.
     pub(super) async fn prepare(&self, text: String) -> Result<PreparedStatement, StoreError> {
-        let mut prepared = self.session.prepare(text).await.map_err(|e| Fault::from(&e).error())?;
+        let late = |_| StoreError::Retry("a statement was not prepared in time".into());
+        let answer = tokio::time::timeout(PATIENCE, self.session.prepare(text)).await;
+        let mut prepared = answer.map_err(late)?.map_err(|e| Fault::from(&e).error())?;
         prepared.set_is_idempotent(true);
         Ok(prepared)
     }
 
-    /// Executes a statement that writes a row.
+    /// Executes a statement that writes a row of about so many bytes.
     pub(super) async fn execute(
         &self,
         call: &'static str,
         statement: &PreparedStatement,
         values: impl SerializeRow + Sync,
+        bytes: usize,
     ) -> Result<QueryResult, StoreError> {
         let values = &values;
-        self.persist(call, Some(1), || self.session.execute_unpaged(statement, values)).await
+        self.persist(call, Some(bytes), || self.session.execute_unpaged(statement, values)).await
     }
 
     /// Executes a statement that answers rows.

@@ -34,6 +34,9 @@ use crate::store::{EventRow, Flush, Identity, StoreError};
 /// Bytes of values in a batch of one partition.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// Bytes of a row of a directory, about.
+const DIRECTORY_BYTES: usize = 100;
+
 /// Fewer rows of a partition go into a batch with those of others.
 const ALONE_ROWS: usize = 8;
 
@@ -59,6 +62,8 @@ struct Plan<'a> {
     subjects: Vec<SubjectInsert<'a>>,
     rollups: Vec<RollupInsert<'a>>,
     jobs: Vec<Job>,
+    /// Rows that are past their retention.
+    expired: u64,
 }
 
 /// A row of a directory that has to be there first.
@@ -79,7 +84,9 @@ impl Cql {
         let plan = self.plan(flush, epochs.started_at, &taken);
         self.write_directories(&plan).await?;
         self.run(&plan).await?;
-        self.write_progress(flush, epochs.started_at).await
+        self.write_progress(flush, epochs.started_at).await?;
+        self.client.metrics.expired.inc_by(plan.expired);
+        Ok(())
     }
 
     /// Which of these events another record stored.
@@ -99,7 +106,6 @@ impl Cql {
             locators: Vec::with_capacity(flush.events.len()),
             ..Plan::default()
         };
-        let mut expired = 0;
         for (index, row) in flush.events.iter().enumerate() {
             if taken.get(index).is_some_and(|taken| *taken) {
                 continue;
@@ -108,10 +114,10 @@ impl Cql {
             if let Some(ttl) = self.retention.identities.left(row.appended_at, now) {
                 plan.locators.push(LocatorInsert { row, ttl, replicas: 0 });
             } else {
-                expired += 1;
+                plan.expired += 1;
             }
             let Some(ttl) = self.retention.events.left(row.appended_at, now) else {
-                expired += 1;
+                plan.expired += 1;
                 continue;
             };
             let bucket = self.layout.bucket(event.time.micros);
@@ -121,9 +127,6 @@ impl Cql {
                 let bucket = layout::subject_bucket(event.time.micros);
                 plan.subjects.push(SubjectInsert { row, subject, bucket, ttl, replicas: 0 });
             }
-        }
-        if expired > 0 {
-            self.client.metrics.expired.inc_by(expired);
         }
         plan.rollups.extend(flush.rollups.iter().map(|row| RollupInsert {
             row,
@@ -196,11 +199,11 @@ impl Cql {
         match directory {
             Directory::Bucket(namespace, kind, bucket) => {
                 let values = (*namespace, *kind, *bucket, life);
-                client.execute(call, &statements.bucket, values).await?;
+                client.execute(call, &statements.bucket, values, DIRECTORY_BYTES).await?;
             }
             Directory::Subject(namespace, bucket) => {
                 let values = (*namespace, *bucket, life);
-                client.execute(call, &statements.subject_bucket, values).await?;
+                client.execute(call, &statements.subject_bucket, values, DIRECTORY_BYTES).await?;
             }
             Directory::Rollup(row) => {
                 let key = &row.row.key;
@@ -214,7 +217,7 @@ impl Cql {
                     key.partition.cast_signed(),
                     known::life(self.retention.rollups),
                 );
-                client.execute(call, &statements.rollup_bucket, values).await?;
+                client.execute(call, &statements.rollup_bucket, values, DIRECTORY_BYTES).await?;
             }
         }
         Ok(())
@@ -251,7 +254,7 @@ impl Cql {
         bytes: usize,
     ) -> Result<(), StoreError> {
         match rows {
-            [row] => self.client.execute(call, &insert.one, row).await.map(drop),
+            [row] => self.client.execute(call, &insert.one, row, bytes).await.map(drop),
             _ => self.client.batch(call, insert.of(rows.len()), rows, bytes).await,
         }
     }
