@@ -4,7 +4,8 @@
 //! soon as it is parsed, so that a large batch is never in memory in three forms at once.
 
 use eventlog::Record;
-use schemas::{Defaults, Event, Fault};
+use http::HeaderMap;
+use schemas::{Defaults, Event, Fault, Filled};
 
 use crate::parse::Piece;
 
@@ -57,7 +58,7 @@ impl Checked {
     }
 }
 
-/// Checks and encodes events.
+/// Checks and encodes events in structured form.
 pub fn events(
     pieces: &[Piece<'_>],
     max_event_bytes: usize,
@@ -70,40 +71,61 @@ pub fn events(
         ..Checked::default()
     };
     for (index, piece) in pieces.iter().enumerate() {
-        let place = |id| Place { index, line: piece.line, id };
-        match event(piece.text, max_event_bytes, defaults, &encode) {
-            Ok((record, id, filled)) => {
-                checked.ids_filled |= filled;
-                checked.records.push(record);
-                checked.places.push(place(Some(id)));
-            }
-            Err(faults) => {
-                checked.rejected.push(Rejected { place: place(id_of(piece.text)), faults });
-            }
-        }
+        let event = fits(piece.text.len(), max_event_bytes)
+            .and_then(|()| schemas::event_from_json(piece.text, defaults));
+        let known_id = || id_of(piece.text);
+        checked.take(index, piece.line, event, known_id, &encode);
     }
     checked
 }
 
-fn event(
-    text: &[u8],
-    max_bytes: usize,
+/// Checks and encodes one event in binary mode.
+pub fn binary(
+    headers: &HeaderMap,
+    body: Vec<u8>,
+    max_event_bytes: usize,
     defaults: &mut Defaults<'_>,
     encode: impl Fn(&Event) -> Result<Record, Vec<Fault>>,
-) -> Result<(Record, String, bool), Vec<Fault>> {
-    if text.len() > max_bytes {
-        return Err(vec![Fault {
-            code: "event_too_large",
-            detail: format!(
-                "the event has {} bytes; max_event_bytes allows {max_bytes}",
-                text.len()
-            ),
-            pointer: String::new(),
-        }]);
+) -> Checked {
+    let named = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let event = fits(body.len(), max_event_bytes)
+        .and_then(|()| schemas::event_from_binary(named, body, defaults));
+    let known_id = || shown_id(headers.get("ce-id")?.to_str().ok()?.to_owned());
+    let mut checked = Checked::default();
+    checked.take(0, None, event, known_id, encode);
+    checked
+}
+
+impl Checked {
+    fn take(
+        &mut self,
+        index: usize,
+        line: Option<usize>,
+        event: Result<(Event, Filled), Vec<Fault>>,
+        known_id: impl FnOnce() -> Option<String>,
+        encode: impl FnOnce(&Event) -> Result<Record, Vec<Fault>>,
+    ) {
+        let place = |id| Place { index, line, id };
+        match event.and_then(|(event, filled)| Ok((encode(&event)?, event.id, filled.id))) {
+            Ok((record, id, filled)) => {
+                self.ids_filled |= filled;
+                self.records.push(record);
+                self.places.push(place(Some(id)));
+            }
+            Err(faults) => self.rejected.push(Rejected { place: place(known_id()), faults }),
+        }
     }
-    let (event, filled) = schemas::event_from_json(text, defaults)?;
-    let record = encode(&event)?;
-    Ok((record, event.id, filled.id))
+}
+
+fn fits(bytes: usize, max_bytes: usize) -> Result<(), Vec<Fault>> {
+    if bytes <= max_bytes {
+        return Ok(());
+    }
+    Err(vec![Fault {
+        code: "event_too_large",
+        detail: format!("the event has {bytes} bytes; max_event_bytes allows {max_bytes}"),
+        pointer: String::new(),
+    }])
 }
 
 /// The id of an event that has faults, when it can be read at all.
@@ -112,7 +134,10 @@ fn id_of(text: &[u8]) -> Option<String> {
     struct OnlyId {
         id: String,
     }
-    let id = serde_json::from_slice::<OnlyId>(text).ok()?.id;
+    shown_id(serde_json::from_slice::<OnlyId>(text).ok()?.id)
+}
+
+fn shown_id(id: String) -> Option<String> {
     (id.len() <= SHOWN_ID_BYTES).then_some(id)
 }
 

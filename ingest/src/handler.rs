@@ -21,13 +21,12 @@ use axum::{
 };
 use eventlog::{AppendError, Appended, Record};
 use http::{HeaderMap, StatusCode, header::EXPECT};
-use schemas::{Defaults, topics};
+use schemas::{Defaults, Event, topics};
 use service::http::request_id;
 use tokio::{
     task::JoinError,
     time::{Instant, timeout_at},
 };
-use uuid::Uuid;
 
 use crate::{
     Ingest,
@@ -35,7 +34,9 @@ use crate::{
     body,
     budget::{Budget, Share},
     check::{self, Checked},
-    form::{Encoding, Form, Head},
+    decode,
+    form::{Form, Head},
+    ids::Ids,
     parse,
     refusal::Refusal,
 };
@@ -50,6 +51,13 @@ pub struct Door {
     budget: Budget,
     /// When a failure of the log was last reported, in seconds since the Unix epoch.
     reported: AtomicU64,
+}
+
+/// A request whose body is whole.
+struct Posted {
+    head: Head,
+    headers: HeaderMap,
+    bytes: Vec<u8>,
 }
 
 /// `POST /v1/events`
@@ -99,7 +107,8 @@ impl Door {
         let mut share = self.budget.share();
         let bytes = self.read(&mut body, &mut share, deadline).await?;
         drop(body);
-        let decided = Arc::clone(self).decide(bytes, head, share, deadline);
+        let posted = Posted { head, headers: parts.headers, bytes };
+        let decided = Arc::clone(self).decide(posted, share, deadline);
         let request_id = request_id::current().unwrap_or_default();
         tokio::spawn(request_id::scope(request_id, decided)).await.unwrap_or_else(internal)
     }
@@ -107,16 +116,16 @@ impl Door {
     /// From a whole body to the outcome of its events, counted.
     async fn decide(
         self: Arc<Self>,
-        bytes: Vec<u8>,
-        head: Head,
+        posted: Posted,
         share: Share,
         deadline: Instant,
     ) -> Result<Outcome, Refusal> {
-        let (checked, share) = self.check(bytes, head, share).await?;
-        let outcome = if head.strict && !checked.rejected.is_empty() {
+        let strict = posted.head.strict;
+        let (checked, share) = self.check(posted, share).await?;
+        let outcome = if strict && !checked.rejected.is_empty() {
             Outcome::withheld(checked)
         } else {
-            self.append(checked, head.strict, share, deadline).await
+            self.append(checked, strict, share, deadline).await
         };
         self.ingest.metrics.decided(&outcome);
         self.report(&outcome);
@@ -162,51 +171,52 @@ impl Door {
 
     async fn check(
         self: &Arc<Self>,
-        bytes: Vec<u8>,
-        head: Head,
+        posted: Posted,
         mut share: Share,
     ) -> Result<(Checked, Share), Refusal> {
         let now = unix_micros();
-        if bytes.len() <= INLINE_BYTES && head.encoding == Encoding::Identity {
-            let checked = self.examine(bytes, head, now, &mut share)?;
+        if posted.bytes.len() <= INLINE_BYTES && posted.head.codings.is_empty() {
+            let checked = self.examine(posted, now, &mut share)?;
             return Ok((checked, share));
         }
         let door = Arc::clone(self);
         let examined = tokio::task::spawn_blocking(move || {
-            let checked = door.examine(bytes, head, now, &mut share)?;
+            let checked = door.examine(posted, now, &mut share)?;
             Ok((checked, share))
         });
         examined.await.unwrap_or_else(internal)
     }
 
     /// From the bytes as sent to records; on return `share` stands for the records alone.
-    fn examine(
-        &self,
-        mut bytes: Vec<u8>,
-        head: Head,
-        now: i64,
-        share: &mut Share,
-    ) -> Result<Checked, Refusal> {
+    fn examine(&self, posted: Posted, now: i64, share: &mut Share) -> Result<Checked, Refusal> {
         let Ingest { config, codec, namespace, .. } = &*self.ingest;
-        if head.encoding == Encoding::Gzip {
-            let inflated = body::inflate(&bytes, config.max_decompressed_bytes, share)?;
+        let Posted { head, headers, mut bytes } = posted;
+        if !head.codings.is_empty() {
+            let limit = config.max_decompressed_bytes;
+            let decoded = decode::decode(&bytes, &head.codings, limit, share)?;
             share.shrink(bytes.len());
-            bytes = inflated;
+            bytes = decoded;
         }
-        let pieces = parse::split(&bytes, head.form, config.max_batch_events)?;
-        let mut new_id = || Uuid::now_v7().to_string();
         let plain = head.form == Form::Plain;
+        let mut ids = Ids::new(head.idempotency_key.as_deref(), namespace);
+        let mut new_id = || ids.next();
         let mut defaults = Defaults {
             namespace,
             now,
             fill_id: plain.then_some(&mut new_id as &mut dyn FnMut() -> String),
             fill_specversion: plain,
         };
-        let checked = check::events(&pieces, config.max_event_bytes, &mut defaults, |event| {
-            codec.encode(event)
-        });
+        let (length, largest) = (bytes.len(), config.max_event_bytes);
+        let encode = |event: &Event| codec.encode(event);
+        let checked = match head.form {
+            Form::Binary => check::binary(&headers, bytes, largest, &mut defaults, encode),
+            form => {
+                let pieces = parse::split(&bytes, form, config.max_batch_events)?;
+                check::events(&pieces, largest, &mut defaults, encode)
+            }
+        };
         share.charge(checked.bytes());
-        share.shrink(bytes.len());
+        share.shrink(length);
         Ok(checked)
     }
 

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! form      what the head says: form of the body, encoding, preference
-//! body      read within its limit and the byte budget of all requests, decompressed
+//! body      read within its limit and the byte budget of all requests
+//! decode    its encodings undone, within another limit and the same budget
 //! parse     split into the texts of single events, or refused as a whole
 //! check     each text becomes a record, or faults with a place
 //! handler   one append of all records; the answer waits for it
@@ -29,8 +30,10 @@ mod answer;
 mod body;
 mod budget;
 mod check;
+mod decode;
 mod form;
 mod handler;
+mod ids;
 mod metrics;
 mod parse;
 mod refusal;

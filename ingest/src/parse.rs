@@ -18,7 +18,7 @@ use crate::{
 pub struct Piece<'a> {
     /// Where it stands in NDJSON, from 1.
     pub line: Option<usize>,
-    /// JSON, except for NDJSON, where it may be anything.
+    /// JSON, except for NDJSON and binary mode, where it may be anything.
     pub text: &'a [u8],
 }
 
@@ -27,6 +27,8 @@ pub fn split(body: &[u8], form: Form, max_events: usize) -> Result<Vec<Piece<'_>
     match form {
         Form::Lines => lines(body, max_events),
         Form::Structured => one(body),
+        // All of it is the data of one event.
+        Form::Binary => Ok(vec![Piece { line: None, text: body }]),
         Form::Batch => array(body, max_events),
         Form::Plain => match body.trim_ascii_start().first() {
             Some(b'[') => array(body, max_events),

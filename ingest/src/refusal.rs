@@ -13,7 +13,7 @@ use service::problem::Problem;
 
 use crate::{
     budget::Spent,
-    form::{CONTENT_TYPES, ENCODINGS},
+    form::{CONTENT_TYPES, ENCODINGS, MAX_KEY_BYTES},
 };
 
 /// Where a body stops making sense.
@@ -39,12 +39,15 @@ pub enum Refusal {
     /// A character set other than UTF-8.
     #[error("the charset {0:?} is not known; events are UTF-8")]
     UnknownCharset(String),
-    /// CloudEvents in binary mode.
-    #[error("events in binary mode (ce-* headers) are not known yet; known content types are {}", CONTENT_TYPES.join(", "))]
-    BinaryMode,
-    /// A content encoding, or a stack of them, that is none of ours.
-    #[error("the content encoding {0:?} is not known; known, one at a time, are {known}", known = ENCODINGS.join(", "))]
+    /// A content encoding that is none of ours.
+    #[error("the content encoding {0:?} is not known; known are {known}", known = ENCODINGS.join(", "))]
     UnknownEncoding(String),
+    /// More content encodings than anybody needs.
+    #[error("the body is encoded more than {0} times")]
+    TooManyEncodings(usize),
+    /// An `Idempotency-Key` that cannot be one.
+    #[error("Idempotency-Key is given once, with 1 to {MAX_KEY_BYTES} visible characters")]
+    IdempotencyKey,
     /// Not JSON.
     #[error("the body is not JSON: {what} at line {}, column {} (byte {})", at.line, at.column, at.byte)]
     Malformed {
@@ -56,12 +59,24 @@ pub enum Refusal {
     /// JSON, but not an array where one is due.
     #[error("a batch is a JSON array of events; send a single event as {}", CONTENT_TYPES[0])]
     NotAnArray,
-    /// The gzip stream ends before its trailer.
-    #[error("the gzip body is incomplete: it ends at byte {0}, before its trailer")]
-    GzipTruncated(usize),
-    /// Not gzip, or damaged.
-    #[error("the body is not gzip or is damaged, after {0} decompressed bytes")]
-    GzipDamaged(usize),
+    /// A compressed stream ends too early.
+    #[error(
+        "the body ({codings}) is incomplete: it ends at byte {at}, before the end of its encoding"
+    )]
+    EncodingTruncated {
+        /// The encodings of the body.
+        codings: String,
+        /// Its length as sent.
+        at: usize,
+    },
+    /// Not what its encoding says, or damaged.
+    #[error("the body is not {codings} or is damaged, after {after} decoded bytes")]
+    EncodingDamaged {
+        /// The encodings of the body.
+        codings: String,
+        /// How much of it could be decoded.
+        after: usize,
+    },
     /// The connection ended or broke before the body did.
     #[error("the body ended before its announced length, or its framing is broken")]
     BodyCutShort,
@@ -103,7 +118,7 @@ impl Refusal {
     fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         use Refusal as R;
         match self {
-            R::MissingContentType | R::UnknownContentType(_) | R::BinaryMode => (
+            R::MissingContentType | R::UnknownContentType(_) => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unknown_content_type",
                 "The content type is not known",
@@ -113,7 +128,7 @@ impl Refusal {
                 "unknown_charset",
                 "The character set is not known",
             ),
-            R::UnknownEncoding(_) => (
+            R::UnknownEncoding(_) | R::TooManyEncodings(_) => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unknown_encoding",
                 "The content encoding is not known",
@@ -122,9 +137,14 @@ impl Refusal {
                 (StatusCode::BAD_REQUEST, "malformed_json", "The body is not JSON")
             }
             R::NotAnArray => (StatusCode::BAD_REQUEST, "not_an_array", "The batch is not an array"),
-            R::GzipTruncated(_) | R::GzipDamaged(_) => {
-                (StatusCode::BAD_REQUEST, "malformed_gzip", "The body cannot be decompressed")
+            R::EncodingTruncated { .. } | R::EncodingDamaged { .. } => {
+                (StatusCode::BAD_REQUEST, "malformed_encoding", "The body cannot be decompressed")
             }
+            R::IdempotencyKey => (
+                StatusCode::BAD_REQUEST,
+                "invalid_idempotency_key",
+                "The Idempotency-Key cannot be used",
+            ),
             R::BodyCutShort => {
                 (StatusCode::BAD_REQUEST, "incomplete_body", "The body is incomplete")
             }
@@ -175,8 +195,8 @@ impl Refusal {
         let problem = Problem::new(status, code, title, self.to_string());
         let problem = match self {
             Self::Malformed { at, .. } => problem.with("position", at),
-            Self::GzipTruncated(byte) => {
-                problem.with("position", serde_json::json!({ "byte": byte }))
+            Self::EncodingTruncated { at, .. } => {
+                problem.with("position", serde_json::json!({ "byte": at }))
             }
             _ => problem,
         };
@@ -206,7 +226,9 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = self.problem().into_response();
         let (name, value) = match self {
-            Self::UnknownEncoding(_) => (ACCEPT_ENCODING, ENCODINGS.join(", ").parse()),
+            Self::UnknownEncoding(_) | Self::TooManyEncodings(_) => {
+                (ACCEPT_ENCODING, ENCODINGS.join(", ").parse())
+            }
             _ if self.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                 (ACCEPT, CONTENT_TYPES.join(", ").parse())
             }

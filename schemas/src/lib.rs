@@ -2,8 +2,8 @@
 //!
 //! Read in the order of an event's way:
 //!
-//! 1. [`event_from_json`] checks one structured CloudEvents JSON text and makes an [`Event`];
-//!    what is wrong comes back as [`Fault`]s, each with a JSON pointer.
+//! 1. [`event_from_json`] checks one structured CloudEvents JSON text and makes an [`Event`],
+//!    [`event_from_binary`] does so with headers and a body; what is wrong comes back as [`Fault`]s, each with a JSON pointer.
 //! 2. [`Codec::encode`] checks the event's data against the latest schema of its type and makes
 //!    the record that travels: CloudEvents' Kafka binding, binary mode, Avro in Confluent framing.
 //! 3. [`Codec::decode`] takes such a record back; [`identity_of`] reads only who it is.
@@ -41,7 +41,7 @@ pub use event::{Data, Event, Timestamp};
 pub use fault::Fault;
 pub use fields::{Extractor, Fields, Path, Scalar};
 pub use registry::{RegisterError, Registered, Registry, RegistryError};
-pub use structured::{Defaults, Filled, event_from_json, event_to_json};
+pub use structured::{Defaults, Filled, event_from_binary, event_from_json, event_to_json};
 pub use time::TimeError;
 
 /// The tenant of everything, until there are API keys.

@@ -1,4 +1,5 @@
-//! CloudEvents 1.0 in JSON, structured mode: reading one strictly, and writing one.
+//! CloudEvents 1.0 as producers send them: JSON in structured mode, read and written, and HTTP binary
+//! mode, read ([`binary`]).
 //!
 //! One pass over the text, borrowing from it; all faults of an event are collected, so that a
 //! producer mends them at once. Not here: batches, transports, and whether data fits its schema.
@@ -11,15 +12,18 @@
 //! * `data` must be JSON that any reader can build values of: no half surrogate pairs, no numbers
 //!   beyond a double, at most 100 levels.
 
+mod binary;
 mod members;
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, mem, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use members::{Attribute, Members, Name};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+
+pub use binary::event_from_binary;
 
 use crate::{
     Data, Event, Fault, Timestamp,
@@ -57,11 +61,13 @@ pub fn event_from_json(
     text: &[u8],
     defaults: &mut Defaults<'_>,
 ) -> Result<(Event, Filled), Vec<Fault>> {
-    let members = match parse(text) {
+    let mut members = match parse(text) {
         Ok(members) => members,
         Err(fault) => return Err(vec![fault]),
     };
-    Check::default().event(members, defaults)
+    let (data, base64) = (members.data, mem::take(&mut members.data_base64));
+    Check::default()
+        .event(members, defaults, |check, media_type| check.data(data, base64, media_type))
 }
 
 fn parse(text: &[u8]) -> Result<Members<'_>, Fault> {
@@ -90,6 +96,7 @@ impl Check {
         mut self,
         members: Members<'_>,
         defaults: &mut Defaults<'_>,
+        data: impl FnOnce(&mut Self, Option<&str>) -> Data,
     ) -> Result<(Event, Filled), Vec<Fault>> {
         let mut filled = Filled::default();
         for name in &members.repeated {
@@ -113,7 +120,7 @@ impl Check {
             filled.time = true;
         }
         let data_content_type = self.media_type(members.datacontenttype);
-        let data = self.data(members.data, members.data_base64, data_content_type.as_deref());
+        let data = data(&mut self, data_content_type.as_deref());
         let extensions = self.extensions(members.extensions);
         match (id, source, kind) {
             (Some(id), Some(source), Some(kind)) if self.faults.is_empty() => {

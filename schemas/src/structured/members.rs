@@ -136,14 +136,22 @@ impl<'de> Members<'de> {
         name: Cow<'de, str>,
         map: &mut A,
     ) -> Result<(), A::Error> {
+        if name != "data" {
+            let value = map.next_value()?;
+            self.set(name, value);
+            return Ok(());
+        }
+        let data = map.next_value::<&'de RawValue>()?;
+        if self.data.replace(data).is_some() {
+            self.repeated.push(name);
+        }
+        Ok(())
+    }
+
+    /// Takes an attribute; a later one of its name takes its place and is remembered as repeated.
+    pub(super) fn set(&mut self, name: impl Into<Cow<'de, str>>, value: Attribute<'de>) {
+        let name = name.into();
         let (bit, slot) = match &*name {
-            "data" => {
-                let data = map.next_value::<&'de RawValue>()?;
-                if self.data.replace(data).is_some() {
-                    self.repeated.push(name);
-                }
-                return Ok(());
-            }
             "specversion" => (0, &mut self.specversion),
             "id" => (1, &mut self.id),
             "source" => (2, &mut self.source),
@@ -153,17 +161,12 @@ impl<'de> Members<'de> {
             "datacontenttype" => (6, &mut self.datacontenttype),
             "dataschema" => (7, &mut self.dataschema),
             "data_base64" => (8, &mut self.data_base64),
-            _ => {
-                let value = map.next_value()?;
-                self.extensions.push((name, value));
-                return Ok(());
-            }
+            _ => return self.extensions.push((name, value)),
         };
-        *slot = map.next_value()?;
+        *slot = value;
         if self.seen & (1 << bit) != 0 {
             self.repeated.push(name);
         }
         self.seen |= 1 << bit;
-        Ok(())
     }
 }

@@ -1,0 +1,353 @@
+//! Undoing content encodings, one or several on top of each other, into a bounded body.
+//!
+//! Everything streams: however many encodings there are, only the decoded body and each decoder's
+//! window are in memory, and both are charged to the request's [`Share`]. So what a bomb can take
+//! is its limit, not its size.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+use flate2::{Decompress, FlushDecompress, Status, bufread::MultiGzDecoder};
+use zstd::zstd_safe::DParameter;
+
+use crate::{budget::Share, form::Coding, refusal::Refusal};
+
+/// A zstd window may have 8 MiB (RFC 9659, 3).
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// Undoes `codings`, which were applied in that order, to a body of at most `limit` bytes.
+pub fn decode(
+    encoded: &[u8],
+    codings: &[Coding],
+    limit: usize,
+    share: &mut Share,
+) -> Result<Vec<u8>, Refusal> {
+    let windows = codings.iter().map(|coding| coding.window_bytes()).sum();
+    share.grow(windows)?;
+    let mut stream: Box<dyn BufRead + '_> = Box::new(encoded);
+    for coding in codings.iter().rev() {
+        stream = coding.decoder(stream).map_err(|_| damaged(codings, 0))?;
+    }
+    let mut bytes = Vec::new();
+    loop {
+        let chunk = match stream.fill_buf() {
+            Ok([]) => break,
+            Ok(chunk) if chunk.len() > limit - bytes.len() => {
+                return Err(Refusal::DecompressedTooLarge(limit));
+            }
+            Ok(chunk) => chunk,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(Refusal::EncodingTruncated {
+                    codings: names(codings),
+                    at: encoded.len(),
+                });
+            }
+            Err(_) => return Err(damaged(codings, bytes.len())),
+        };
+        share.grow(chunk.len())?;
+        bytes.extend_from_slice(chunk);
+        let read = chunk.len();
+        stream.consume(read);
+    }
+    drop(stream);
+    share.shrink(windows);
+    Ok(bytes)
+}
+
+fn damaged(codings: &[Coding], after: usize) -> Refusal {
+    Refusal::EncodingDamaged { codings: names(codings), after }
+}
+
+fn names(codings: &[Coding]) -> String {
+    codings.iter().map(|coding| coding.name()).collect::<Vec<_>>().join(", ")
+}
+
+impl Coding {
+    /// What its decoder keeps to look back at.
+    fn window_bytes(self) -> usize {
+        match self {
+            Self::Gzip | Self::Deflate => 64 * 1024,
+            Self::Zstd => (1 << ZSTD_WINDOW_LOG) + 256 * 1024,
+            // RFC 7932, 9.1: at most 16 MiB, and tables.
+            Self::Brotli => 17 * 1024 * 1024,
+        }
+    }
+
+    fn decoder<'a>(self, from: Box<dyn BufRead + 'a>) -> io::Result<Box<dyn BufRead + 'a>> {
+        let decoder: Box<dyn Read + 'a> = match self {
+            Self::Gzip => Box::new(MultiGzDecoder::new(from)),
+            Self::Deflate => Box::new(Deflate::new(from)?),
+            Self::Zstd => {
+                let mut decoder = zstd::Decoder::with_buffer(from)?;
+                decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
+                Box::new(decoder)
+            }
+            Self::Brotli => Box::new(Brotli::new(from)),
+        };
+        Ok(Box::new(BufReader::with_capacity(64 * 1024, decoder)))
+    }
+}
+
+/// `deflate` of RFC 9110, 8.4.1.2: a zlib stream, or the bare deflate stream that some clients send
+/// under this name.
+struct Deflate<'a> {
+    from: Box<dyn BufRead + 'a>,
+    state: Decompress,
+    ended: bool,
+}
+
+impl<'a> Deflate<'a> {
+    fn new(mut from: Box<dyn BufRead + 'a>) -> io::Result<Self> {
+        // RFC 1950, 2.2: method 8, and a check that makes the first two bytes a multiple of 31.
+        let zlib = match from.fill_buf()? {
+            [first, second, ..] => {
+                first & 0x0f == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31)
+            }
+            _ => true,
+        };
+        Ok(Self { from, state: Decompress::new(zlib), ended: false })
+    }
+}
+
+impl Read for Deflate<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let input = self.from.fill_buf()?;
+            if self.ended {
+                return match input {
+                    [] => Ok(0),
+                    _ => Err(io::ErrorKind::InvalidData.into()),
+                };
+            }
+            let at_end = input.is_empty();
+            let before = (self.state.total_in(), self.state.total_out());
+            let status = self
+                .state
+                .decompress(input, out, FlushDecompress::None)
+                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            let read = (self.state.total_in() - before.0) as usize;
+            let written = (self.state.total_out() - before.1) as usize;
+            self.from.consume(read);
+            self.ended = status == Status::StreamEnd;
+            match written {
+                0 if self.ended => {}
+                0 if at_end => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 if read == 0 => return Err(io::ErrorKind::InvalidData.into()),
+                0 => {}
+                _ => return Ok(written),
+            }
+        }
+    }
+}
+
+/// A brotli stream with nothing behind it, which the decoder's own reader would not notice.
+struct Brotli<'a> {
+    from: Box<dyn BufRead + 'a>,
+    state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,
+    ended: bool,
+}
+
+impl<'a> Brotli<'a> {
+    fn new(from: Box<dyn BufRead + 'a>) -> Self {
+        let alloc = StandardAlloc::default;
+        let state = Box::new(BrotliState::new(alloc(), alloc(), alloc()));
+        Self { from, state, ended: false }
+    }
+}
+
+impl Read for Brotli<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let input = self.from.fill_buf()?;
+            if self.ended {
+                return match input {
+                    [] => Ok(0),
+                    _ => Err(io::ErrorKind::InvalidData.into()),
+                };
+            }
+            let (mut left, mut read, at_end) = (input.len(), 0, input.is_empty());
+            let (mut room, mut written, mut total) = (out.len(), 0, 0);
+            let step = BrotliDecompressStream(
+                &mut left,
+                &mut read,
+                input,
+                &mut room,
+                &mut written,
+                out,
+                &mut total,
+                &mut self.state,
+            );
+            self.from.consume(read);
+            match step {
+                BrotliResult::ResultSuccess => self.ended = true,
+                BrotliResult::ResultFailure => return Err(io::ErrorKind::InvalidData.into()),
+                BrotliResult::NeedsMoreInput if at_end && written == 0 => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
+            }
+            if written > 0 {
+                return Ok(written);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{
+        Compression,
+        write::{DeflateEncoder, GzEncoder, ZlibEncoder},
+    };
+    use prometheus_client::metrics::gauge::Gauge;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    const ALL: [Coding; 4] = [Coding::Gzip, Coding::Deflate, Coding::Zstd, Coding::Brotli];
+    const TEXT: &[u8] = b"a body of some length, long enough to be cut anywhere";
+    /// [`TEXT`] by the reference encoder of brotli.
+    const TEXT_BROTLI: &[u8] = include_bytes!("../tests/data/body.br");
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn bare_deflate(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn text_in(coding: Coding) -> Vec<u8> {
+        match coding {
+            Coding::Gzip => gzip(TEXT),
+            Coding::Deflate => zlib(TEXT),
+            Coding::Zstd => zstd::encode_all(TEXT, 3).unwrap(),
+            Coding::Brotli => TEXT_BROTLI.to_vec(),
+        }
+    }
+
+    fn decoded(bytes: &[u8], codings: &[Coding], limit: usize) -> Result<Vec<u8>, Refusal> {
+        decode(bytes, codings, limit, &mut Budget::new(1 << 30, Gauge::default()).share())
+    }
+
+    #[test]
+    fn each_coding_is_undone() {
+        for coding in ALL {
+            assert_eq!(
+                decoded(&text_in(coding), &[coding], TEXT.len()).unwrap(),
+                TEXT,
+                "{coding:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn deflate_without_the_zlib_header_is_undone_as_well() {
+        assert_eq!(decoded(&bare_deflate(TEXT), &[Coding::Deflate], 1000).unwrap(), TEXT);
+    }
+
+    #[test]
+    fn codings_on_top_of_each_other_are_undone_last_first() {
+        let twice = gzip(&zstd::encode_all(TEXT, 3).unwrap());
+        assert_eq!(decoded(&twice, &[Coding::Zstd, Coding::Gzip], 1000).unwrap(), TEXT);
+        assert!(decoded(&twice, &[Coding::Gzip, Coding::Zstd], 1000).is_err());
+    }
+
+    #[test]
+    fn gzip_members_and_zstd_frames_that_follow_each_other_are_one_body() {
+        let both = [gzip(b"one "), gzip(b"two")].concat();
+        assert_eq!(decoded(&both, &[Coding::Gzip], 7).unwrap(), b"one two");
+        let both = [&b"one "[..], b"two"].map(|part| zstd::encode_all(part, 3).unwrap()).concat();
+        assert_eq!(decoded(&both, &[Coding::Zstd], 7).unwrap(), b"one two");
+    }
+
+    #[test]
+    fn every_truncation_of_every_coding_is_noticed() {
+        for coding in ALL {
+            let whole = text_in(coding);
+            // An empty zstd stream is no frame at all, and no frame is an empty body.
+            let shortest = if coding == Coding::Zstd { 1 } else { 0 };
+            for length in shortest..whole.len() {
+                let outcome = decoded(&whole[..length], &[coding], 1000);
+                assert!(outcome.is_err(), "{coding:?} cut at {length}: {outcome:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_truncated_body_is_told_from_a_damaged_one() {
+        for coding in ALL {
+            let whole = text_in(coding);
+            let at = whole.len() - 1;
+            let refusal = decoded(&whole[..at], &[coding], 1000).unwrap_err();
+            let codings = coding.name().to_owned();
+            assert_eq!(refusal, Refusal::EncodingTruncated { codings, at });
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_of_the_checksum_is_noticed() {
+        let mut damaged = gzip(TEXT);
+        let checksum = damaged.len() - 8;
+        damaged[checksum] ^= 1;
+        let refusal = decoded(&damaged, &[Coding::Gzip], 1000).unwrap_err();
+        assert!(matches!(refusal, Refusal::EncodingDamaged { .. }), "{refusal:?}");
+    }
+
+    #[test]
+    fn bytes_after_the_end_are_noticed() {
+        for coding in ALL {
+            let trailing = [text_in(coding), b"garbage".to_vec()].concat();
+            let outcome = decoded(&trailing, &[coding], 1000);
+            assert!(outcome.is_err(), "{coding:?}: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_the_limit_and_charged_for_no_more() {
+        let zeros = vec![0; 10_000_000];
+        let bombs = [
+            (gzip(&zeros), vec![Coding::Gzip]),
+            (zlib(&zeros), vec![Coding::Deflate]),
+            (zstd::encode_all(&zeros[..], 3).unwrap(), vec![Coding::Zstd]),
+            (gzip(&gzip(&zeros)), vec![Coding::Gzip, Coding::Gzip]),
+        ];
+        for (bomb, codings) in bombs {
+            let budget = Budget::new(1 << 30, Gauge::default());
+            let mut share = budget.share();
+            let refusal = decode(&bomb, &codings, 1_000_000, &mut share).unwrap_err();
+            assert_eq!(refusal, Refusal::DecompressedTooLarge(1_000_000), "{codings:?}");
+            let windows: usize = codings.iter().map(|coding| coding.window_bytes()).sum();
+            assert!(budget.has((1 << 30) - 1_000_000 - windows), "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn a_zstd_frame_that_asks_for_a_larger_window_than_allowed_is_refused() {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(27).unwrap();
+        encoder.write_all(TEXT).unwrap();
+        let greedy = encoder.finish().unwrap();
+        assert!(decoded(&greedy, &[Coding::Zstd], 1000).is_err());
+    }
+
+    #[test]
+    fn decoded_bytes_are_charged_to_the_budget() {
+        let budget = Budget::new(200_000, Gauge::default());
+        let body = gzip(&vec![0; 200_000]);
+        let refusal = decode(&body, &[Coding::Gzip], 1 << 20, &mut budget.share()).unwrap_err();
+        assert_eq!(refusal, Refusal::OverBudget);
+    }
+}
