@@ -133,6 +133,8 @@ struct Poller {
 struct Reader {
     lease: Lease,
     batch: Builder,
+    /// All there was has been given to it.
+    ended: bool,
     next: Position,
     delivered: Position,
 }
@@ -255,7 +257,8 @@ impl Poller {
             if let Some(gap) = gap {
                 report(&self.shared, gap);
             }
-            self.readers.push(Reader { lease, batch: Builder::default(), next: at, delivered: at });
+            let (batch, ended) = (Builder::default(), false);
+            self.readers.push(Reader { lease, batch, ended, next: at, delivered: at });
         }
         if self.seeks.iter().any(|seek| seek.until <= Instant::now()) {
             tracing::warn!(group = %self.shared.group, "partitions do not start; joining anew");
@@ -324,9 +327,7 @@ impl Poller {
             self.compare();
             match event {
                 Ok(message) => self.message(&message),
-                Err(KafkaError::PartitionEOF(_)) => {
-                    self.at_end.get_or_insert_with(Instant::now);
-                }
+                Err(KafkaError::PartitionEOF(partition)) => self.came_to_end(partition),
                 Err(error) => self.trouble(&error),
             }
             if self.gathered.0 >= max_records || self.gathered.1 >= max_bytes {
@@ -374,20 +375,35 @@ impl Poller {
         self.gathered = (self.gathered.0 + 1, self.gathered.1 + bytes);
     }
 
-    /// Positions at the end pass what is not shown: markers and aborted records.
+    /// A reader has been given all there is. Of which topic is not said: where several have the
+    /// partition, it is nobody's.
+    fn came_to_end(&mut self, partition: i32) {
+        let is_of = |reader: &&mut Reader| kafka_partition(reader.lease.partition) == partition;
+        let mut of = self.readers.iter_mut().filter(is_of);
+        if let (Some(reader), None) = (of.next(), of.next()) {
+            reader.ended = true;
+            self.at_end.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Positions at the end pass what is not shown: markers and aborted records. Only of readers that
+    /// came to the end since they began: until then librdkafka's position may be that of what was
+    /// read before a seek back, and everything in between would be lost.
     fn pass_holes(&mut self) {
         let Ok(positions) = self.consumer.position() else { return };
         for place in positions.elements() {
             let Offset::Offset(at) = place.offset() else { continue };
             let (partition, at) = (place.partition(), u64::try_from(at).unwrap_or_default());
             let reader = self.readers.iter_mut().find(|reader| {
-                kafka_partition(reader.lease.partition) == partition
+                reader.ended
+                    && kafka_partition(reader.lease.partition) == partition
                     && *reader.lease.topic == *place.topic()
             });
             if let Some(reader) = reader {
                 reader.next = reader.next.max(at);
             }
         }
+        self.readers.iter_mut().for_each(|reader| reader.ended = false);
     }
 
     fn flush(&mut self) {
