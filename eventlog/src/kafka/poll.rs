@@ -266,13 +266,25 @@ impl Poller {
         }
     }
 
-    /// Ends the pause of partitions and reads them from these positions; answers which it did. The seek
-    /// comes last because it, and not the end of a pause, wakes librdkafka's fetcher.
+    /// Reads partitions from these positions and ends their pause; answers of which it did. They are
+    /// sought before, so that nothing else is read, and after it, because a seek, and not the end of a
+    /// pause, wakes librdkafka's fetcher.
     fn resume(&self, wanted: &[(Lease, Position)]) -> Vec<Lease> {
-        let places = list(wanted.iter().map(|(lease, at)| (lease, offset(*at))));
+        let ready = self.seek_to(wanted);
+        let ready: Vec<_> =
+            wanted.iter().filter(|(lease, _)| ready.contains(lease)).cloned().collect();
+        if ready.is_empty() {
+            return Vec::new();
+        }
+        let places = list(ready.iter().map(|(lease, at)| (lease, offset(*at))));
         if let Err(error) = self.consumer.resume(&places) {
             tracing::warn!(error = errors::tell(&error), "partitions could not be resumed");
         }
+        self.seek_to(&ready)
+    }
+
+    fn seek_to(&self, wanted: &[(Lease, Position)]) -> Vec<Lease> {
+        let places = list(wanted.iter().map(|(lease, at)| (lease, offset(*at))));
         let sought = match self.consumer.seek_partitions(places, SEEK_CALL) {
             Ok(sought) => sought,
             Err(error) => {

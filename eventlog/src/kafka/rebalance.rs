@@ -43,9 +43,10 @@ type Place = (Arc<str>, u32);
 impl Callbacks {
     fn assigned(&self, consumer: &Consumer, places: &[Place]) {
         let shared = &self.shared;
-        // Nothing is read before the owner has answered: paused, and until the seek at the end, where
-        // no offset can be out of range.
-        let list = list_at(places, Offset::End);
+        // Nothing is read before the owner has answered: paused, until the seek. Not at the end, which
+        // has to be looked up: librdkafka puts that off for 500 ms while it does not know the leader,
+        // and a look-up that was put off may come after the seek, and jumps.
+        let list = list_at(places, Offset::Offset(0));
         if let Err(error) = consumer.incremental_assign(&list) {
             let told = errors::tell(&error);
             shared.fail(LogError::Fatal(format!("partitions could not be taken: {told}")));
