@@ -73,64 +73,68 @@ impl Coding {
         }
     }
 
-    fn decoder<'a>(self, from: Box<dyn BufRead + 'a>) -> io::Result<Box<dyn BufRead + 'a>> {
+    fn decoder<'a>(self, mut from: Box<dyn BufRead + 'a>) -> io::Result<Box<dyn BufRead + 'a>> {
         let decoder: Box<dyn Read + 'a> = match self {
             Self::Gzip => Box::new(MultiGzDecoder::new(from)),
-            Self::Deflate => Box::new(Deflate::new(from)?),
+            Self::Deflate => {
+                let inflater = inflater(&mut *from)?;
+                Whole::reader(from, inflater)
+            }
             Self::Zstd => {
                 let mut decoder = zstd::Decoder::with_buffer(from)?;
                 decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
                 Box::new(decoder)
             }
-            Self::Brotli => Box::new(Brotli::new(from)),
+            Self::Brotli => {
+                let alloc = StandardAlloc::default;
+                let state = Box::new(BrotliState::new(alloc(), alloc(), alloc()));
+                Whole::reader(from, state)
+            }
         };
         Ok(Box::new(BufReader::with_capacity(64 * 1024, decoder)))
     }
 }
 
-/// `deflate` of RFC 9110, 8.4.1.2: a zlib stream, or the bare deflate stream that some clients send
-/// under this name.
-struct Deflate<'a> {
-    from: Box<dyn BufRead + 'a>,
-    state: Decompress,
+/// A decoder that is fed piece by piece.
+trait Steps {
+    /// Decodes what of `input` fits into `out`.
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> io::Result<Step>;
+}
+
+/// What became of an input.
+struct Step {
+    read: usize,
+    written: usize,
+    /// The stream ends here.
     ended: bool,
 }
 
-impl<'a> Deflate<'a> {
-    fn new(mut from: Box<dyn BufRead + 'a>) -> io::Result<Self> {
-        // RFC 1950, 2.2: method 8, and a check that makes the first two bytes a multiple of 31.
-        let zlib = match from.fill_buf()? {
-            [first, second, ..] => {
-                first & 0x0f == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31)
-            }
-            _ => true,
-        };
-        Ok(Self { from, state: Decompress::new(zlib), ended: false })
+/// One stream and nothing behind it, which a decoder's own reader may not notice.
+struct Whole<'a, D> {
+    from: Box<dyn BufRead + 'a>,
+    decoder: D,
+    ended: bool,
+}
+
+impl<'a, D: Steps + 'a> Whole<'a, D> {
+    fn reader(from: Box<dyn BufRead + 'a>, decoder: D) -> Box<dyn Read + 'a> {
+        Box::new(Self { from, decoder, ended: false })
     }
 }
 
-impl Read for Deflate<'_> {
+impl<D: Steps> Read for Whole<'_, D> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
             let input = self.from.fill_buf()?;
-            if self.ended {
-                return match input {
-                    [] => Ok(0),
-                    _ => Err(io::ErrorKind::InvalidData.into()),
-                };
-            }
             let at_end = input.is_empty();
-            let before = (self.state.total_in(), self.state.total_out());
-            let status = self
-                .state
-                .decompress(input, out, FlushDecompress::None)
-                .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-            let read = (self.state.total_in() - before.0) as usize;
-            let written = (self.state.total_out() - before.1) as usize;
+            if self.ended {
+                return if at_end { Ok(0) } else { Err(io::ErrorKind::InvalidData.into()) };
+            }
+            let Step { read, written, ended } = self.decoder.step(input, out)?;
             self.from.consume(read);
-            self.ended = status == Status::StreamEnd;
+            self.ended = ended;
             match written {
-                0 if self.ended => {}
+                0 if ended => {}
                 0 if at_end => return Err(io::ErrorKind::UnexpectedEof.into()),
                 0 if read == 0 => return Err(io::ErrorKind::InvalidData.into()),
                 0 => {}
@@ -140,55 +144,52 @@ impl Read for Deflate<'_> {
     }
 }
 
-/// A brotli stream with nothing behind it, which the decoder's own reader would not notice.
-struct Brotli<'a> {
-    from: Box<dyn BufRead + 'a>,
-    state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,
-    ended: bool,
+/// `deflate` of RFC 9110, 8.4.1.2: a zlib stream, or the bare deflate stream that some clients send
+/// under this name.
+fn inflater(from: &mut dyn BufRead) -> io::Result<Decompress> {
+    // RFC 1950, 2.2: method 8, and a check that makes the first two bytes a multiple of 31.
+    let zlib = match from.fill_buf()? {
+        [first, second, ..] => {
+            first & 0x0f == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31)
+        }
+        _ => true,
+    };
+    Ok(Decompress::new(zlib))
 }
 
-impl<'a> Brotli<'a> {
-    fn new(from: Box<dyn BufRead + 'a>) -> Self {
-        let alloc = StandardAlloc::default;
-        let state = Box::new(BrotliState::new(alloc(), alloc(), alloc()));
-        Self { from, state, ended: false }
+impl Steps for Decompress {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> io::Result<Step> {
+        let before = (self.total_in(), self.total_out());
+        let status = self
+            .decompress(input, out, FlushDecompress::None)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok(Step {
+            read: (self.total_in() - before.0) as usize,
+            written: (self.total_out() - before.1) as usize,
+            ended: status == Status::StreamEnd,
+        })
     }
 }
 
-impl Read for Brotli<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let input = self.from.fill_buf()?;
-            if self.ended {
-                return match input {
-                    [] => Ok(0),
-                    _ => Err(io::ErrorKind::InvalidData.into()),
-                };
-            }
-            let (mut left, mut read, at_end) = (input.len(), 0, input.is_empty());
-            let (mut room, mut written, mut total) = (out.len(), 0, 0);
-            let step = BrotliDecompressStream(
-                &mut left,
-                &mut read,
-                input,
-                &mut room,
-                &mut written,
-                out,
-                &mut total,
-                &mut self.state,
-            );
-            self.from.consume(read);
-            match step {
-                BrotliResult::ResultSuccess => self.ended = true,
-                BrotliResult::ResultFailure => return Err(io::ErrorKind::InvalidData.into()),
-                BrotliResult::NeedsMoreInput if at_end && written == 0 => {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
-            }
-            if written > 0 {
-                return Ok(written);
-            }
+type Brotli = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;
+
+impl Steps for Box<Brotli> {
+    fn step(&mut self, input: &[u8], out: &mut [u8]) -> io::Result<Step> {
+        let (mut left, mut room) = (input.len(), out.len());
+        let (mut read, mut written, mut total) = (0, 0, 0);
+        let result = BrotliDecompressStream(
+            &mut left,
+            &mut read,
+            input,
+            &mut room,
+            &mut written,
+            out,
+            &mut total,
+            self,
+        );
+        match result {
+            BrotliResult::ResultFailure => Err(io::ErrorKind::InvalidData.into()),
+            _ => Ok(Step { read, written, ended: matches!(result, BrotliResult::ResultSuccess) }),
         }
     }
 }
