@@ -83,29 +83,28 @@ impl Lanes {
         most_bytes: usize,
     ) -> Vec<Waiting> {
         let mut inner = locked(&self.inner);
-        let (mut entered, mut idle) = (0, Vec::new());
+        let Inner { index, lanes, bytes } = &mut *inner;
+        let of_topic = index.entry(topic.clone()).or_default();
+        let before = *bytes;
         let mut records = records.into_iter();
         let mut rest = Vec::new();
         for (partition, waiting) in records.by_ref() {
-            let bytes = waiting.record.size();
+            let size = waiting.record.size();
             // One record may be larger than all room.
-            let fits = inner.bytes == 0 || inner.bytes + bytes <= most_bytes;
-            let Some(lane) = fits.then(|| inner.lane(topic, partition)).flatten() else {
+            let fits = *bytes == 0 || *bytes + size <= most_bytes;
+            let lane = fits.then(|| lane_of(of_topic, lanes, topic, partition)).flatten();
+            let Some(lane) = lane else {
                 rest.push(waiting);
                 break;
             };
-            inner.bytes += bytes;
-            entered += bytes;
-            let of = &mut inner.lanes[usize::from(lane)];
+            *bytes += size;
+            let of = &mut lanes[usize::from(lane)];
             if of.out == 0 && of.waiting.is_empty() {
-                idle.push(lane);
+                let _ = self.ready.send(lane); // nobody hands over any more: the producer ends
             }
             of.waiting.push_back(waiting);
         }
-        self.gauge.inc_by(entered as i64);
-        for lane in idle {
-            let _ = self.ready.send(lane); // nobody hands over any more: the producer ends
-        }
+        self.gauge.inc_by((*bytes - before) as i64);
         rest.extend(records.map(|(_, waiting)| waiting));
         rest
     }
@@ -145,39 +144,36 @@ impl Lanes {
     pub fn answered(&self, lane: u16) {
         let mut inner = locked(&self.inner);
         let Inner { lanes, bytes, .. } = &mut *inner;
-        let Some(lane_of) = lanes.get_mut(usize::from(lane)) else { return };
-        lane_of.out = lane_of.out.saturating_sub(1);
-        if lane_of.out == 0 {
-            let done = std::mem::take(&mut lane_of.out_bytes);
+        let Some(of) = lanes.get_mut(usize::from(lane)) else { return };
+        of.out = of.out.saturating_sub(1);
+        if of.out == 0 {
+            let done = std::mem::take(&mut of.out_bytes);
             *bytes = bytes.saturating_sub(done);
             self.gauge.dec_by(done as i64);
-            if !lane_of.waiting.is_empty() {
+            if !of.waiting.is_empty() {
                 let _ = self.ready.send(lane); // as above
             }
         }
     }
 }
 
-impl Inner {
-    /// The lane of a partition; `None` beyond what a number of it can say.
-    fn lane(&mut self, topic: &Arc<str>, partition: u32) -> Option<u16> {
-        let number = self.lanes.len();
-        if !self.index.contains_key(topic) {
-            self.index.insert(topic.clone(), Vec::new());
-        }
-        let of_topic = self.index.get_mut(topic)?;
-        let at = partition as usize;
-        if of_topic.len() <= at {
-            of_topic.resize(at + 1, None);
-        }
-        if of_topic[at].is_none() {
-            of_topic[at] = Some(u16::try_from(number).ok()?);
-            let topic = topic.clone();
-            let (out, out_bytes, waiting) = (0, 0, VecDeque::new());
-            self.lanes.push(Lane { topic, partition, out, out_bytes, waiting });
-        }
-        of_topic[at]
+/// The lane of a partition, made when it is not there; `None` beyond what a number of it can say.
+fn lane_of(
+    of_topic: &mut Vec<Option<u16>>,
+    lanes: &mut Vec<Lane>,
+    topic: &Arc<str>,
+    partition: u32,
+) -> Option<u16> {
+    let at = partition as usize;
+    if of_topic.len() <= at {
+        of_topic.resize(at + 1, None);
     }
+    if of_topic[at].is_none() {
+        of_topic[at] = Some(u16::try_from(lanes.len()).ok()?);
+        let (out, out_bytes, waiting) = (0, 0, VecDeque::new());
+        lanes.push(Lane { topic: topic.clone(), partition, out, out_bytes, waiting });
+    }
+    of_topic[at]
 }
 
 impl Drop for Lanes {
