@@ -30,6 +30,7 @@ use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
+    groups::GroupMemberInfo,
     producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext},
     topic_partition_list::TopicPartitionListElem,
 };
@@ -135,11 +136,8 @@ pub(super) fn has_double(shared: &Arc<Shared>, id: &str) -> Result<bool, LogErro
 /// member id of a static member with its instance id.
 pub(super) fn is_listed(shared: &Shared) -> bool {
     let begins = format!("{}-", shared.instance());
-    let list = shared.core.lookup.fetch_group_list(Some(&shared.group), LIST);
-    list.is_ok_and(|list| {
-        let members = list.groups().iter().flat_map(|found| found.members());
-        members.into_iter().any(|member| member.id().starts_with(&begins))
-    })
+    let ours = members(&shared.core.lookup, &shared.group, |m| m.id().starts_with(&begins));
+    ours.is_ok_and(|ours| ours.contains(&true))
 }
 
 /// A member's name in its group: the id of its transactions, and what tells it from its doubles.
@@ -163,10 +161,18 @@ fn observer(shared: &Arc<Shared>) -> Result<BaseConsumer<Observer>, LogError> {
 
 /// The client ids of the group's members.
 fn living(observer: &BaseConsumer<Observer>, group: &str) -> Result<Vec<String>, KafkaError> {
-    let list = observer.fetch_group_list(Some(group), LIST)?;
+    members(observer, group, |member| member.client_id().to_owned())
+}
+
+/// Something of each member of the group.
+fn members<T>(
+    asker: &BaseConsumer<Observer>,
+    group: &str,
+    of: impl Fn(&GroupMemberInfo) -> T,
+) -> Result<Vec<T>, KafkaError> {
+    let list = asker.fetch_group_list(Some(group), LIST)?;
     let of_group = list.groups().iter().filter(|found| found.name() == group);
-    let members = of_group.flat_map(|found| found.members());
-    Ok(members.map(|member| member.client_id().to_owned()).collect())
+    Ok(of_group.flat_map(|found| found.members()).map(of).collect())
 }
 
 fn end_transactions(shared: &Arc<Shared>, id: &str) -> Result<(), LogError> {
