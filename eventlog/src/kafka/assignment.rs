@@ -41,8 +41,12 @@ pub(super) fn prepare(shared: &Arc<Shared>, consumer: &Arc<Consumer>, mut leases
         }
         match find(shared, consumer, &leases) {
             Ok(prepared) => return shared.mailbox.command(Command::Prepared(prepared)),
-            // What exists may not be known for a moment, when brokers have just come back.
-            Err(error @ (LogError::Retry(_) | LogError::Unknown(_))) => {
+            // What exists may not be known for a moment, when brokers have just come back; and a
+            // consumer that its own former self fenced is being replaced, which ends the leases.
+            Err(error)
+                if matches!(error, LogError::Retry(_) | LogError::Unknown(_))
+                    || shared.is_its_own_double(consumer) =>
+            {
                 tracing::warn!(group = %shared.group, %error, "positions are not known yet");
                 // What the consumer knows of the cluster may be old, and it would not ask by itself.
                 let _ = consumer.client().fetch_metadata(Some(&leases[0].topic), LOOK);
@@ -63,14 +67,8 @@ fn find(
     if let Some(me) = &me {
         claim::end_former_owners(shared, leases, me)?;
     }
-    let anew = |error| match error {
-        LogError::Fatal(_) if shared.is_its_own_double(consumer) => {
-            LogError::Retry("the group is being joined anew".into())
-        }
-        error => error,
-    };
-    let standing = committed(consumer, &shared.group, leases).map_err(anew)?;
-    let starts = log_starts(consumer, &shared.group, leases).map_err(anew)?;
+    let standing = committed(consumer, &shared.group, leases)?;
+    let starts = log_starts(consumer, &shared.group, leases)?;
     if let Some(me) = &me {
         claim(shared, consumer, leases, &standing, &starts, me);
     }

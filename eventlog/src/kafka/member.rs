@@ -161,9 +161,12 @@ impl Shared {
     pub fn fatal(&self) -> Option<LogError> {
         let consumer = self.consumer().ok()?;
         let (code, _) = consumer.client().fatal_error()?;
-        let told = errors::tell(&KafkaError::Global(code));
-        let over = || format!("the membership of the group {} has ended: {told}", self.group);
-        (!self.is_its_own_double(&consumer)).then(|| LogError::Fatal(over()))
+        (!self.is_its_own_double(&consumer)).then(|| self.over(&code.to_string()))
+    }
+
+    /// That the membership has ended, and why.
+    pub fn over(&self, why: &str) -> LogError {
+        LogError::Fatal(format!("the membership of the group {} has ended: {why}", self.group))
     }
 
     /// What an error of the consumer means to the owner.

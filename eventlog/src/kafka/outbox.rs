@@ -246,11 +246,11 @@ impl Outbox {
     }
 
     /// Makes a call, or leaves it behind. While no broker answers it may take as long as that lasts.
-    fn call<T: Send + 'static>(
+    fn call(
         &self,
         what: &'static str,
-        call: impl FnOnce(&Native) -> T + Send + 'static,
-    ) -> Result<T, Failure> {
+        call: impl FnOnce(&Native) -> Result<(), KafkaError> + Send + 'static,
+    ) -> Result<Result<(), KafkaError>, Failure> {
         let (done, answer) = mpsc::sync_channel(1);
         let shared = self.shared.clone();
         let job = move |producer: &Native| {

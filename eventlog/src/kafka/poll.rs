@@ -399,8 +399,8 @@ impl Poller {
     }
 
     /// Positions at the end pass what is not shown: markers and aborted records. Only of readers that
-    /// came to the end since they began: until then librdkafka's position may be that of what was
-    /// read before a seek back, and everything in between would be lost.
+    /// came to the end since they began, so that it does not matter whether a position that librdkafka
+    /// tells can be older than a seek.
     fn pass_holes(&mut self) {
         let Ok(positions) = self.consumer.position() else { return };
         for place in positions.elements() {
@@ -446,8 +446,7 @@ impl Poller {
             {
                 let why = self.consumer.client().fatal_error();
                 let why = why.map_or(told, |(code, _)| code.to_string());
-                let what = format!("the membership of the group {} has ended", self.shared.group);
-                self.shared.fail(LogError::Fatal(format!("{what}: {why}")));
+                self.shared.fail(self.shared.over(&why));
             }
             // The callback for errors has said more.
             _ => tracing::trace!(group = %self.shared.group, error = told, "while polling"),
