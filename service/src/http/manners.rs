@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::{Metrics, Routes, host, request_id, routes};
-use crate::problem::Problem;
+use crate::{auth::Caller, problem::Problem};
 
 /// What is read of a body that nobody wants.
 const DISCARD_BYTES: usize = 16 * 1024 * 1024;
@@ -67,7 +67,7 @@ impl Manners {
     }
 }
 
-async fn handle(routes: Routes, check_host: bool, request: Request<Incoming>) -> Response {
+async fn handle(routes: Routes, check_host: bool, mut request: Request<Incoming>) -> Response {
     if check_host && let Err(problem) = host::check_host(request.uri(), request.headers()) {
         discard(request.into_body()).await;
         return problem.into_response();
@@ -76,6 +76,7 @@ async fn handle(routes: Routes, check_host: bool, request: Request<Incoming>) ->
         discard(request.into_body()).await;
         return routes::starting();
     };
+    request.extensions_mut().insert(Caller::anyone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // A handler that panics leaves nothing half-changed behind: what requests share is guarded by
     // the components themselves, and a poisoned lock is their matter.

@@ -1,0 +1,127 @@
+//! Who asks: the caller of a request, the tenant it belongs to and what it may do.
+//!
+//! The listener decides who calls before any handler runs and puts a [`Caller`] into the request's
+//! extensions; handlers take it as an argument and ask it [`Caller::require`]. So no handler knows how
+//! callers prove who they are, and none can forget to ask where a request came from: a route
+//! without a caller is refused.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::{StatusCode, request::Parts};
+
+use crate::problem::Problem;
+
+/// The tenant of everything where there are no keys.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// What a caller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Post events into the namespace.
+    Write,
+    /// Read what the namespace holds.
+    Read,
+    /// Change what belongs to the namespace, such as schemas.
+    Admin,
+    /// All of it, in every namespace.
+    Operator,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 4] = [Self::Write, Self::Read, Self::Admin, Self::Operator];
+
+    /// Its name in configurations, tokens and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// Who asks. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The name of its key, for logs and metrics; never the key.
+    pub name: Arc<str>,
+    /// The tenant.
+    pub namespace: Arc<str>,
+    scopes: u8,
+}
+
+impl Caller {
+    /// A caller with these scopes.
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        namespace: impl Into<Arc<str>>,
+        scopes: impl IntoIterator<Item = Scope>,
+    ) -> Self {
+        let scopes = scopes.into_iter().fold(0, |scopes, scope| scopes | scope.bit());
+        Self { name: name.into(), namespace: namespace.into(), scopes }
+    }
+
+    /// Whoever reaches the port, where the configuration has neither keys nor tokens.
+    pub fn anyone() -> Self {
+        Self::new("anyone", DEFAULT_NAMESPACE, Scope::ALL)
+    }
+
+    /// Whether it may.
+    pub fn may(&self, scope: Scope) -> bool {
+        self.scopes & (scope.bit() | Scope::Operator.bit()) != 0
+    }
+
+    /// Refuses who may not.
+    ///
+    /// # Errors
+    /// A `403` that names the scope that is missing.
+    pub fn require(&self, scope: Scope) -> Result<(), Problem> {
+        if self.may(scope) {
+            return Ok(());
+        }
+        let detail = format!(
+            "the key `{}` lacks the scope `{}`: use one that has it",
+            self.name,
+            scope.name()
+        );
+        let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail);
+        Err(problem.with("scope", scope.name()))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Internal error",
+                "the listener did not say who calls",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_may_what_its_scopes_say_and_an_operator_everything() {
+        let writer = Caller::new("checkout", "shop", [Scope::Write]);
+        assert!(writer.may(Scope::Write) && !writer.may(Scope::Read) && !writer.may(Scope::Admin));
+        let refused = writer.require(Scope::Admin).unwrap_err();
+        assert_eq!((refused.status, refused.code.as_str()), (403, "forbidden"));
+        let operator = Caller::new("ops", "shop", [Scope::Operator]);
+        assert!(Scope::ALL.into_iter().all(|scope| operator.may(scope)));
+    }
+}
