@@ -15,6 +15,7 @@ pub mod config;
 pub mod health;
 pub mod http;
 pub mod lifecycle;
+mod memory;
 pub mod patience;
 pub mod probe;
 pub mod problem;
