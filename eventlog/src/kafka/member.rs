@@ -103,7 +103,7 @@ impl Shared {
         let options = &core.clients.options;
         let health = core.clients.health.clone();
         // Enough for the next transaction while one is being committed.
-        let mailbox = Mailbox::new(options.batch_bytes * 4, options.batch_records * 2);
+        let mailbox = Mailbox::new(options.batch_bytes * 3, options.batch_records);
         Ok(Self {
             group: group.into(),
             nonce: Uuid::new_v4().simple().to_string(),
