@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// Seconds at half of it, and the same before, to settle.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Events per second instead of half of the most.
     #[arg(long)]

@@ -11,9 +11,10 @@ use tokio::task::JoinSet;
 use crate::load;
 
 /// How often a probe is sent, whatever became of the one before.
-const EVERY: Duration = Duration::from_millis(50);
-/// How often a reader looks.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const EVERY: Duration = Duration::from_millis(100);
+/// How often a reader looks. Looking is a load of its own, and the slower the way the more of it, so it
+/// is kept to a few hundred reads of partitions a second.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// Sends probes for a while and answers how long each took, sorted.

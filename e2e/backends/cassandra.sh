@@ -21,7 +21,7 @@ Usage: cassandra.sh COMMAND [OPTION]...
   --dir DIR         where data, log and process id are (default: target/backends/cassandra)
 Only for the first `up` in a directory:
   --port P          the CQL port (default: a free one)
-  --bench           2 GiB of heap and the JVM's default collector, for measurements
+  --bench           3 GiB of heap and the collector that Cassandra's own options ask for, for measurements
   --owner PID       end when this process is gone
 The node is alone; its datacenter is `datacenter1`. Anyone on this machine may log in.
 U
@@ -83,6 +83,8 @@ hinted_handoff_enabled: false
 auto_snapshot: false
 memtable_heap_space: 256MiB
 memtable_offheap_space: 256MiB
+concurrent_compactors: 1
+compaction_throughput: 16MiB/s
 Y
     [ -z "$BENCH" ] || echo 1 > "$DIR/bench"
     [ -z "$OWNER" ] || echo "$OWNER" > "$DIR/owner"
@@ -92,7 +94,10 @@ Y
 launch_node() {
     local jvm=(-Xms1g -Xmx1g -XX:+UseSerialGC)
     [ -z "$(running "$DIR/pid")" ] || return 0
-    [ ! -r "$DIR/bench" ] || jvm=(-Xms2g -Xmx2g)
+    # What Cassandra's own jvm17-server.options say of G1, with shorter pauses.
+    [ ! -r "$DIR/bench" ] || jvm=(-Xms3g -Xmx3g -XX:+UseG1GC -XX:+ParallelRefProcEnabled -XX:MaxTenuringThreshold=2
+        -XX:G1HeapRegionSize=16m -XX:+UnlockExperimentalVMOptions -XX:G1NewSizePercent=50
+        -XX:G1RSetUpdatingPauseTimePercent=5 -XX:MaxGCPauseMillis=100 -XX:InitiatingHeapOccupancyPercent=70)
     [ ! -r "$DIR/owner" ] || OWNER="$(cat "$DIR/owner")"
     jvm+=("@$HERE/cassandra/jvm.options" -javaagent:"$(echo "$JARS"/jamm-*.jar)"
         -Dlogback.configurationFile="$HERE/cassandra/logback.xml" -Dcassandra.config="file://$DIR/cassandra.yaml"
