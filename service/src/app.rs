@@ -21,9 +21,12 @@ use crate::{
     admin,
     config::{Config, masked_url},
     health::{Health, Part},
-    http::{self, HttpOptions, Routes},
+    http::{self, HttpOptions, Routes, tls::Tls},
     stage::Stage,
 };
+
+/// How often the files of a certificate are looked at.
+const CERTIFICATE_POLL: Duration = Duration::from_secs(10);
 
 /// Names a stage of an [`App`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,18 +98,26 @@ impl App {
     }
 
     /// Serves the public listener. Until the routes are set, every request is answered with 503.
+    ///
+    /// # Errors
+    /// The files of `[http.tls]` changed since the configuration was checked, and no longer fit.
     pub fn serve_http(
         &mut self,
         stage: StageId,
         listener: TcpListener,
         config: &Config,
         metrics: http::Metrics,
-    ) -> Routes {
+    ) -> Result<Routes> {
+        let tls = config.http.tls.as_ref().map(|files| Tls::open(files, CERTIFICATE_POLL));
+        let tls = tls.transpose().map_err(|error| anyhow!("http.tls.{}: {error}", error.key))?;
         let options = HttpOptions {
             // Whoever says `auth = "none"` is answered under any name.
             check_host: config.http.auth.is_none(),
             // The rest of the deadline is for those who work on what was let in.
             drain: self.deadline * 3 / 4,
+            max_connections: config.http.max_connections,
+            max_header_bytes: config.http.max_header_bytes,
+            tls,
             metrics,
             ..HttpOptions::default()
         };
@@ -115,7 +126,7 @@ impl App {
         self.spawn(stage, "http listener", |token| {
             never_fails(http::serve(listener, serve, options, token))
         });
-        routes
+        Ok(routes)
     }
 
     /// Keeps a handle until every stage has stopped. Dropping it may take its time: the last

@@ -272,3 +272,47 @@ fn processors_that_feed_each_other_for_ever_are_refused() {
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found.iter().all(|m| m.contains("leads back")), "{found:#?}");
 }
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_told_with_what_to_do() {
+    let of = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let ((cert, key), (_, other_key)) = (of("localhost"), of("localhost"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key, other) =
+        (file("cert.pem", &cert), file("key.pem", &key), file("other.pem", &other_key));
+    let sealed = file(
+        "sealed.pem",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    let tls = |cert: &str, key: &str, more: &str| {
+        format!("[http.tls]\ncert = '{cert}'\nkey = '{key}'\n{more}")
+    };
+    good(&tls(&cert, &key, ""), &[]);
+    let loaded = good("", &[("PENSTOCK__HTTP__TLS", &format!("{{cert='{cert}',key='{key}'}}"))]);
+    assert!(loaded.config.http.tls.is_some());
+    for (text, told) in [
+        (tls("nowhere.pem", &key, ""), "http.tls.cert: nowhere.pem: cannot be read"),
+        (tls(&key, &key, ""), "holds no certificates in PEM form"),
+        (tls(&cert, &cert, ""), "holds no private key in PEM form"),
+        (tls(&cert, &sealed, ""), "the private key is encrypted"),
+        (tls(&cert, &other, ""), "is not the key of the certificate"),
+        (tls(&cert, &key, &format!("client_ca = '{key}'")), "http.tls.client_ca"),
+        (tls(&cert, &key, "client_auth = 'required'"), "http.tls.client_auth: needs `client_ca`"),
+        (tls(&cert, &key, "client_auth = 'maybe'"), "unknown variant"),
+        (format!("[http.tls]\ncert = '{cert}'"), "missing field `key`"),
+        (tls(&cert, &key, "client_auht = 'x'"), "unknown setting `client_auht`; did you mean `client_auth`?"),
+    ] {
+        let found = mistakes(&text, &[]);
+        assert!(found.len() == 1 && found[0].contains(told), "{told}: {found:#?}");
+        assert!(found[0].contains("penstock.toml:"), "{found:#?}");
+    }
+}

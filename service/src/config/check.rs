@@ -12,12 +12,17 @@ use std::{
 use super::{
     Config, MeasureConfig, ProcessorConfig, RollupConfig, check_log_url, check_store_url, duration,
 };
-use crate::{http::check_listen, telemetry::check_filter};
+use crate::{
+    http::{check_listen, tls::Tls},
+    telemetry::check_filter,
+};
 
 /// The topic that the sink reads, whatever the processors.
 const SUNK: &str = "events.clean";
 /// The registry's topic: no processor may touch it.
 const SCHEMAS: &str = "penstock.schemas";
+/// Less than that would refuse requests of everyday clients.
+const LEAST_HEADER_BYTES: u32 = 4096;
 const MEASURES: [&str; 4] = ["sum", "min", "max", "avg"];
 
 type Found = Vec<(String, String)>;
@@ -32,6 +37,12 @@ pub(super) fn resolve_paths(config: &mut Config, base_dir: &Path) {
         if let Some(path) = url.strip_prefix("file:").filter(|path| !path.is_empty()) {
             *url = format!("file:{}", resolve(Path::new(path)).display());
         }
+    }
+    if let Some(tls) = &mut config.http.tls {
+        [Some(&mut tls.cert), Some(&mut tls.key), tls.client_ca.as_mut()]
+            .into_iter()
+            .flatten()
+            .for_each(|path| *path = resolve(path));
     }
     for path in config.schemas.register.values_mut() {
         *path = resolve(path);
@@ -71,6 +82,18 @@ fn listeners(config: &Config, found: &mut Found) {
     if http == admin && http.port() != 0 {
         let message = format!("{admin} is taken by http.listen: choose another port");
         found.push(("admin.listen".into(), message));
+    }
+    if config.http.max_header_bytes < LEAST_HEADER_BYTES {
+        let message = format!("must be at least {LEAST_HEADER_BYTES}: clients send that much");
+        found.push(("http.max_header_bytes".into(), message));
+    }
+    let Some(tls) = &config.http.tls else { return };
+    if tls.client_auth.is_some() && tls.client_ca.is_none() {
+        let message = "needs `client_ca`: the authorities whose certificates clients may show";
+        found.push(("http.tls.client_auth".into(), message.into()));
+    }
+    if let Err(error) = Tls::open(tls, Duration::MAX) {
+        found.push((format!("http.tls.{}", error.key), error.to_string()));
     }
 }
 
@@ -116,6 +139,8 @@ fn sizes(config: &Config, found: &mut Found) {
     positive("ingest.max_event_bytes", ingest.max_event_bytes > 0);
     positive("ingest.max_batch_events", ingest.max_batch_events > 0);
     positive("ingest.max_in_flight_bytes", ingest.max_in_flight_bytes > 0);
+    positive("http.max_connections", config.http.max_connections > 0);
+    positive("ingest.body_idle_timeout", ingest.body_idle_timeout > Duration::ZERO);
     positive("ingest.timeout", ingest.timeout > Duration::ZERO);
     positive("topics.partitions", topics.partitions > 0);
     positive("topics.replication", topics.replication != Some(0));

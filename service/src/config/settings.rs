@@ -93,6 +93,36 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// `none` in so many words allows an address that is not loopback without keys.
     pub auth: Option<Auth>,
+    /// Connections at once, and requests at once on all of them. Default 4096.
+    pub max_connections: usize,
+    /// Bytes of a request's head. Default 64 KiB.
+    pub max_header_bytes: u32,
+    /// TLS; without it, clients speak in the clear.
+    pub tls: Option<TlsConfig>,
+}
+
+/// `[http.tls]`: PEM files, read again when they change.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, followed by those that lead to its root.
+    pub cert: PathBuf,
+    /// Its private key, without a passphrase.
+    pub key: PathBuf,
+    /// Authorities whose certificates clients may show; without it, none is asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients must show one. Default `required`.
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// They may; one that is not of the authorities is refused.
+    Optional,
+    /// They must.
+    Required,
 }
 
 /// How requests are authenticated.
@@ -140,7 +170,11 @@ pub struct IngestConfig {
     pub max_batch_events: usize,
     /// All bodies being read, parsed or appended together. Default 128 MiB.
     pub max_in_flight_bytes: usize,
-    /// How long a request may take until it is answered `503`. Default 30 s.
+    /// How long a client may send nothing of a body that is due. Default 10 s.
+    #[serde(with = "crate::config::duration")]
+    pub body_idle_timeout: Duration,
+    /// How long a request may take: a body that is not whole by then is answered `408`, events that
+    /// are not stored by then `503`. Default 30 s.
     #[serde(with = "crate::config::duration")]
     pub timeout: Duration,
 }
@@ -370,7 +404,13 @@ impl Default for StoreConfig {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), auth: None }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            auth: None,
+            max_connections: 4096,
+            max_header_bytes: 64 * 1024,
+            tls: None,
+        }
     }
 }
 
@@ -388,6 +428,7 @@ impl Default for IngestConfig {
             max_event_bytes: MIB,
             max_batch_events: 10_000,
             max_in_flight_bytes: 128 * MIB,
+            body_idle_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
         }
     }

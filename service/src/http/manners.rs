@@ -5,20 +5,18 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{extract::Request, response::IntoResponse, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{Metrics, Routes, host, request_id, routes};
@@ -34,8 +32,10 @@ pub(super) struct Manners {
     pub routes: Routes,
     pub check_host: bool,
     pub metrics: Metrics,
-    /// Once set, every answer asks its client to close the connection.
-    pub closing: Arc<AtomicBool>,
+    /// Once cancelled, every answer asks its client to close the connection.
+    pub closing: CancellationToken,
+    /// One for each request at once: on HTTP/2 the number of connections does not bound it.
+    pub places: Arc<Semaphore>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Manners {
@@ -54,12 +54,19 @@ impl Manners {
         let started = Instant::now();
         let id = request_id::of(request.headers());
         let header = HeaderValue::from_str(&id);
-        let handled = request_id::scope(id, handle(self.routes, self.check_host, request));
+        let version = request.version();
+        let handled = request_id::scope(id, async {
+            match self.places.try_acquire() {
+                Ok(_place) => handle(self.routes, self.check_host, request).await,
+                Err(_) => overloaded(),
+            }
+        });
         let mut response = handled.await;
         if let Ok(id) = header {
             response.headers_mut().insert(request_id::HEADER, id);
         }
-        if self.closing.load(Ordering::Acquire) {
+        // HTTP/2 has GOAWAY for that, and no such header (RFC 9113, 8.2.2).
+        if version < Version::HTTP_2 && self.closing.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         self.metrics.answered(response.status(), started.elapsed());
@@ -95,6 +102,16 @@ async fn handle(routes: Routes, check_host: bool, mut request: Request<Incoming>
             .into_response()
         }
     }
+}
+
+fn overloaded() -> Response {
+    let problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too_many_requests_at_once",
+        "Too many requests at once",
+        "the server answers as many requests at once as it takes connections: retry later",
+    );
+    ([(header::RETRY_AFTER, HeaderValue::from_static("1"))], problem).into_response()
 }
 
 /// Reads a body that nobody wants, a share of it: closing a connection with unread bytes resets

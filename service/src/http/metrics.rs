@@ -20,6 +20,8 @@ pub struct Metrics {
     pub(super) connections: Gauge,
     /// Connections answered with 503 at once because too many were open.
     pub(super) shed: Counter,
+    /// Connections that did not get as far as TLS.
+    pub(super) handshakes_failed: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -35,6 +37,7 @@ impl Default for Metrics {
             seconds: Arc::new(Histogram::new(bounds)),
             connections: Gauge::default(),
             shed: Counter::default(),
+            handshakes_failed: Counter::default(),
         }
     }
 }
@@ -62,6 +65,11 @@ impl Metrics {
             "penstock_http_connections_shed",
             "HTTP connections answered with 503 because too many were open",
             this.shed.clone(),
+        );
+        registry.register(
+            "penstock_http_tls_handshakes_failed",
+            "Connections that ended before TLS was agreed on",
+            this.handshakes_failed.clone(),
         );
         this
     }

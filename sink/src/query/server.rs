@@ -65,7 +65,7 @@ impl Server {
         let mut app = App::start(NAME, admin, meters, &config)?;
         announce(NAME, Some(http_addr), admin_addr, &config);
         let (door, upkeep) = (app.stage(), app.stage());
-        let routes = app.serve_http(door, http, &config, http_metrics);
+        let routes = app.serve_http(door, http, &config, http_metrics)?;
         let part = app.part("store");
         let assemble = async {
             let store = open_store(&config, &part, store_metrics).await?;
