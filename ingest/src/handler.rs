@@ -154,12 +154,14 @@ impl Door {
     ) -> Result<Vec<u8>, Refusal> {
         let config = &self.ingest.config;
         let declared = body::declared(body);
-        let read = body::read(body, declared, config.max_body_bytes, share);
+        let read =
+            body::read(body, declared, config.max_body_bytes, config.body_idle_timeout, share);
         match timeout_at(deadline, read).await {
             Ok(Ok(bytes)) => {
                 self.ingest.metrics.body_bytes.inc_by(bytes.len() as u64);
                 Ok(bytes)
             }
+            Ok(Err(refusal @ Refusal::Stalled(_))) => Err(refusal),
             Ok(Err(refusal)) => {
                 share.shrink(usize::MAX);
                 body::discard(body).await;

@@ -99,6 +99,9 @@ pub enum Refusal {
         "the body did not arrive within the timeout of the request, {0:?}; retry the whole request"
     )]
     TooSlow(std::time::Duration),
+    /// Nothing of the body arrived for a while.
+    #[error("nothing of the body arrived for body_idle_timeout, {0:?}; retry the whole request")]
+    Stalled(std::time::Duration),
     /// A bug of ours.
     #[error("the request could not be processed; the log of the server says why")]
     Internal,
@@ -162,8 +165,8 @@ impl Refusal {
             R::OverBudget => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too much is in flight")
             }
-            R::TooSlow(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "timeout", "The body came too slowly")
+            R::TooSlow(_) | R::Stalled(_) => {
+                (StatusCode::REQUEST_TIMEOUT, "slow_body", "The body came too slowly")
             }
             R::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server has a defect")

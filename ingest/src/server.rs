@@ -63,7 +63,7 @@ impl Server {
         let mut app = App::start(NAME, admin, meters, &config)?;
         announce(NAME, Some(http_addr), admin_addr, &config);
         let (door, upkeep) = (app.stage(), app.stage());
-        let routes = app.serve_http(door, http, &config, http_metrics);
+        let routes = app.serve_http(door, http, &config, http_metrics)?;
         let part = app.part("log");
         let assemble = async {
             let topics = [topics::RAW];

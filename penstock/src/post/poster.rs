@@ -1,6 +1,6 @@
 //! Posts one batch until it is answered for good: what a well-behaved client does.
 //!
-//! The rules are those of the HTTP API: a 2xx never needs a retry; 429, 503 and a broken
+//! The rules are those of the HTTP API: a 2xx never needs a retry; 408, 429, 503 and a broken
 //! connection are retried as a whole, which is safe because every event carries its own id;
 //! anything else will not get better.
 
@@ -162,7 +162,9 @@ impl Poster {
                 })?;
                 done(batch, answer).map(Attempt::Done)
             }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::SERVICE_UNAVAILABLE => {
                 Ok(Attempt::Retry { why: said(status, answer, &self.url), after })
             }
             StatusCode::PAYLOAD_TOO_LARGE => {
