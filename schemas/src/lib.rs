@@ -37,7 +37,7 @@ pub use backbone::Backbone;
 pub use binding::{NAMESPACE_HEADER, TIME_FILLED_HEADER, identity_of};
 pub use codec::{Codec, DecodeError, Unknown};
 pub use dead_letter::dead_letter;
-pub use event::{Data, Event, Timestamp};
+pub use event::{Data, Event, MAX_ATTRIBUTE_BYTES, Timestamp};
 pub use fault::Fault;
 pub use fields::{Extractor, Fields, Path, Scalar};
 pub use registry::{RegisterError, Registered, Registry, RegistryError};
