@@ -14,6 +14,7 @@ use http::{
 use schemas::Fault;
 use serde::Serialize;
 use service::problem::Problem;
+use utoipa::ToSchema;
 
 use crate::check::{Checked, Place, Rejected};
 
@@ -27,33 +28,69 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 const MORE_FAULTS: usize = 10;
 
 /// Why one event was not stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventError {
     /// From 0.
     pub index: usize,
     /// In NDJSON, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub line: Option<usize>,
     /// Its id, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub id: Option<String>,
     /// The first fault.
     #[serde(flatten)]
     pub fault: EventFault,
     /// Further faults of the same event.
+    #[schema(required = false)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub more: Vec<EventFault>,
 }
 
 /// One fault of an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventFault {
     /// A stable word for programs.
+    #[schema(value_type = String)]
     pub code: &'static str,
     /// For people.
+    #[schema(value_type = String)]
     pub detail: Cow<'static, str>,
     /// JSON pointer (RFC 6901) into the event.
     pub pointer: String,
+}
+
+/// The body of a 202 or 207.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({ "accepted": 1, "rejected": 0 }))]
+pub struct Accepted {
+    /// How many events are durable.
+    accepted: usize,
+    /// How many were refused for good.
+    rejected: usize,
+    /// Those, by index.
+    #[schema(required = false)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<EventError>,
+    /// Where ids were filled in: that of each event by index, `null` for one that was refused.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<Vec<Option<String>>>,
+}
+
+/// A problem that says of each event why it was not stored.
+#[derive(Serialize, ToSchema)]
+pub struct Unstored {
+    #[serde(flatten)]
+    problem: Problem,
+    /// How many events are durable.
+    accepted: usize,
+    /// How many were refused for good.
+    rejected: usize,
+    /// Every event that was not stored, by index.
+    errors: Vec<EventError>,
 }
 
 /// What became of the events of a request.
@@ -140,17 +177,9 @@ impl Outcome {
     }
 
     fn success(self, status: StatusCode) -> Response {
-        #[derive(Serialize)]
-        struct Body {
-            accepted: usize,
-            rejected: usize,
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            errors: Vec<EventError>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            ids: Option<Vec<Option<String>>>,
-        }
         let rejected = self.rejected.len();
-        let body = Body { accepted: self.accepted, rejected, errors: self.rejected, ids: self.ids };
+        let body =
+            Accepted { accepted: self.accepted, rejected, errors: self.rejected, ids: self.ids };
         let Ok(body) = serde_json::to_vec(&body) else {
             // Numbers, texts and lists always are JSON.
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();

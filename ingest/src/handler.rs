@@ -21,8 +21,12 @@ use axum::{
 };
 use eventlog::{AppendError, Appended, Record};
 use http::{HeaderMap, StatusCode, header::EXPECT};
-use schemas::{Defaults, Event, topics};
-use service::http::request_id;
+use schemas::{
+    Defaults, Event,
+    shapes::{CloudEvent, PlainEvent},
+    topics,
+};
+use service::{http::request_id, problem::Problem};
 use tokio::{
     task::JoinError,
     time::{Instant, timeout_at},
@@ -30,7 +34,7 @@ use tokio::{
 
 use crate::{
     Ingest,
-    answer::Outcome,
+    answer::{Accepted, Outcome, Unstored},
     body,
     budget::{Budget, Share},
     check::{self, Checked},
@@ -53,6 +57,17 @@ pub struct Door {
     reported: AtomicU64,
 }
 
+/// The body of `application/json`.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it only describes")]
+enum OneOrMany {
+    /// One event.
+    One(PlainEvent),
+    /// Several.
+    Many(Vec<PlainEvent>),
+}
+
 /// A request whose body is whole.
 struct Posted {
     head: Head,
@@ -60,7 +75,58 @@ struct Posted {
     bytes: Vec<u8>,
 }
 
-/// `POST /v1/events`
+/// Post events
+///
+/// Each event gets its own result, and a 2xx means that what it accepts is durable. On 408, 429 and 503
+/// the whole request may be sent again. In binary mode (any content type with `ce-` headers) the body is
+/// the data of one event.
+#[utoipa::path(
+    post, path = "/v1/events", tag = "writing",
+    request_body(content(
+        (CloudEvent = "application/cloudevents+json"),
+        (Vec<CloudEvent> = "application/cloudevents-batch+json", example = json!([
+            { "specversion": "1.0", "id": "2", "source": "/shop", "type": "order.placed" }
+        ])),
+        (String = "application/x-ndjson", example = json!(
+            "{\"specversion\":\"1.0\",\"id\":\"3\",\"source\":\"/shop\",\"type\":\"order.placed\"}\n"
+        )),
+        (OneOrMany = "application/json", example = json!([
+            { "source": "/shop", "type": "order.placed", "data": { "amount": 3 } }
+        ]))
+    )),
+    params(
+        ("ce-specversion" = Option<String>, Header, description = "Binary mode: `1.0`"),
+        ("ce-id" = Option<String>, Header, description = "Binary mode: the id"),
+        ("ce-source" = Option<String>, Header, description = "Binary mode: the source"),
+        ("ce-type" = Option<String>, Header, description = "Binary mode: the type"),
+        ("Prefer" = Option<String>, Header,
+            description = "`handling=strict` stores nothing when any event is invalid"),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "Makes the ids that are filled in the same when the request comes again"),
+        ("Content-Encoding" = Option<String>, Header,
+            description = "`gzip`, `zstd`, `br` or `deflate`, up to four on top of each other"),
+    ),
+    responses(
+        (status = 202, description = "Every event is durable", body = Accepted,
+            content_type = "application/json"),
+        (status = 207, description = "Some were refused for good, the others are durable",
+            body = Accepted, content_type = "application/json",
+            headers(("penstock-rejected" = usize, description = "How many were refused"))),
+        (status = 400, description = "Not parseable as a whole", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 408, description = "The body came too slowly", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "The body or the batch is over a limit, which is named",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Content type, charset or encoding not known; the known are named",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "No event was valid, or one was not in a strict request",
+            body = Unstored, content_type = "application/problem+json"),
+        (status = 503, description = "At least one event could not be stored now: retry the request",
+            body = Problem, content_type = "application/problem+json",
+            headers(("retry-after" = u32, description = "Seconds"))),
+    )
+)]
 pub async fn post_events(State(door): State<Arc<Door>>, request: Request) -> Response {
     let started = Instant::now();
     let response = match door.receive(request, started).await {

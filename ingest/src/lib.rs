@@ -41,10 +41,10 @@ mod server;
 
 use std::sync::Arc;
 
-use axum::{Router, routing::post};
 use eventlog::Log;
 use schemas::Codec;
 use service::config::IngestConfig;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use metrics::Metrics;
 pub use server::{Server, door_of, run};
@@ -64,7 +64,7 @@ pub struct Ingest {
 }
 
 /// The route `POST /v1/events`. One router is one byte budget.
-pub fn router(ingest: Arc<Ingest>) -> Router {
+pub fn router(ingest: Arc<Ingest>) -> OpenApiRouter {
     let door = Arc::new(handler::Door::new(ingest));
-    Router::new().route("/v1/events", post(handler::post_events)).with_state(door)
+    OpenApiRouter::new().routes(routes!(handler::post_events)).with_state(door)
 }

@@ -6,15 +6,15 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Result, anyhow};
-use axum::Router;
 use schemas::{Backbone, DEFAULT_NAMESPACE, backbone::Setup, topics};
 use service::{
     app::{App, announce},
     config::{Config, Loaded, Shared},
-    http, process,
+    http, openapi, process,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{Ingest, Metrics, router};
 
@@ -70,7 +70,7 @@ impl Server {
             let open = Backbone::open(&config, &setup, &topics, log_metrics, &part);
             let backbone = open.await?;
             backbone.attend(&mut app, upkeep, part.clone());
-            routes.set(door_of(&config, &backbone, metrics));
+            routes.set(openapi::published(door_of(&config, &backbone, metrics)));
             app.ready();
             Ok(())
         };
@@ -80,7 +80,7 @@ impl Server {
 }
 
 /// The routes of the door on this log.
-pub fn door_of(config: &Config, backbone: &Backbone, metrics: Metrics) -> Router {
+pub fn door_of(config: &Config, backbone: &Backbone, metrics: Metrics) -> OpenApiRouter {
     router(Arc::new(Ingest {
         config: config.ingest.clone(),
         log: backbone.log.clone(),

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use schemas::{Backbone, topics};
-use service::{app::App, config::Loaded, http, process};
+use service::{app::App, config::Loaded, http, openapi, process};
 use sink::query;
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +75,8 @@ impl Node {
             &setup.instance,
         );
         let door = ingest::door_of(config, &backbone, metrics.ingest);
-        routes.set(door.merge(query::routes_of(config, &store, metrics.query)));
+        let read = query::routes_of(config, &store, metrics.query);
+        routes.set(openapi::published(door.merge(read)));
         app.ready();
         Ok(Self { http_addr, admin_addr, app })
     }

@@ -28,6 +28,7 @@ mod fault;
 mod fields;
 mod json;
 mod registry;
+pub mod shapes;
 mod structured;
 #[cfg(test)]
 mod test_log;

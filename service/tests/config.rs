@@ -309,7 +309,10 @@ fn a_certificate_that_cannot_be_used_is_told_with_what_to_do() {
         (tls(&cert, &key, "client_auth = 'required'"), "http.tls.client_auth: needs `client_ca`"),
         (tls(&cert, &key, "client_auth = 'maybe'"), "unknown variant"),
         (format!("[http.tls]\ncert = '{cert}'"), "missing field `key`"),
-        (tls(&cert, &key, "client_auht = 'x'"), "unknown setting `client_auht`; did you mean `client_auth`?"),
+        (
+            tls(&cert, &key, "client_auht = 'x'"),
+            "unknown setting `client_auht`; did you mean `client_auth`?",
+        ),
     ] {
         let found = mistakes(&text, &[]);
         assert!(found.len() == 1 && found[0].contains(told), "{told}: {found:#?}");

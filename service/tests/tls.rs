@@ -172,11 +172,9 @@ async fn where_certificates_are_required_only_those_of_the_authority_are_let_in(
     let server = Server::start(Some(ClientAuth::Required)).await;
     let ours = server.authority.issue("client");
     let theirs = Authority::new().issue("client");
-    let answer = async |shown: Option<&Shown>| {
-        match server.connect(&[], shown).await {
-            Ok(stream) => ask(stream, "/fast").await.ok(),
-            Err(_) => None,
-        }
+    let answer = async |shown: Option<&Shown>| match server.connect(&[], shown).await {
+        Ok(stream) => ask(stream, "/fast").await.ok(),
+        Err(_) => None,
     };
     assert!(answer(Some(&ours)).await.is_some_and(|answer| answer.ends_with("fast")));
     assert_eq!(answer(Some(&theirs)).await, None);

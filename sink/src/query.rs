@@ -17,24 +17,24 @@ mod metrics;
 mod page;
 mod params;
 mod rollups;
+mod routes;
 mod scan;
 mod server;
 mod serving;
+mod shapes;
 mod time;
 mod window;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
-    extract::State,
     http::{HeaderMap, HeaderValue, Uri, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use failure::Failure;
 pub use metrics::Metrics;
 use params::Params;
+pub use routes::router;
 pub use server::{Server, routes_of, run};
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -102,24 +102,6 @@ impl Query {
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, slots: Semaphore::new(limits.concurrent), ..self }
     }
-}
-
-/// The routes under `/v1` that read, and the page at `/`. It has no fallbacks, so that it can be
-/// merged with routers that answer other methods of the same paths; `service::http` adds them.
-pub fn router(query: Arc<Query>) -> Router {
-    let reads = |route| {
-        get(move |State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap| async move {
-            answer(&query, route, &uri, &headers).await
-        })
-    };
-    Router::new()
-        .route("/", get(page::page))
-        .route("/v1/events", reads(Route::Events))
-        .route("/v1/event", reads(Route::Event))
-        .route("/v1/types", reads(Route::Types))
-        .route("/v1/rollups", reads(Route::Rollups))
-        .route("/v1/rollups/{name}", reads(Route::Rollup))
-        .with_state(query)
 }
 
 /// What is asked for.

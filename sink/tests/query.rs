@@ -12,5 +12,7 @@ mod server;
 mod events;
 #[path = "query/manners.rs"]
 mod manners;
+#[path = "query/openapi.rs"]
+mod openapi;
 #[path = "query/rollups.rs"]
 mod rollups;

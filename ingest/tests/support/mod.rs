@@ -16,6 +16,7 @@ use serde_json::Value;
 use service::{config::IngestConfig, http::HttpOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use utoipa_axum::router::OpenApiRouter;
 
 pub const STRUCTURED: &str = "application/cloudevents+json";
 pub const BATCH: &str = "application/cloudevents-batch+json";
@@ -32,6 +33,8 @@ pub struct Server {
     /// The embedded log, where the schemas are, and the events unless another log was given.
     pub log: Log,
     registry: Registry,
+    /// The routes that are served, with their descriptions.
+    pub routes: OpenApiRouter,
     metrics: Arc<MetricsRegistry>,
     _shutdown: DropGuard,
     _data: tempfile::TempDir,
@@ -96,9 +99,11 @@ impl Server {
         let shutdown = CancellationToken::new();
         let router = ingest::router(Arc::new(ingest));
         let options = HttpOptions::default();
+        let routes = router.clone();
         tokio::spawn(service::http::serve(listener, router, options, shutdown.clone()));
         Self {
             addr,
+            routes,
             log,
             registry,
             metrics: Arc::new(metrics),

@@ -6,15 +6,15 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Result;
-use axum::Router;
 use schemas::DEFAULT_NAMESPACE;
 use service::{
     app::{App, announce},
     config::{Config, Loaded, Shared},
-    http, process,
+    http, openapi, process,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{Metrics, Query, router};
 use crate::{
@@ -70,7 +70,7 @@ impl Server {
         let assemble = async {
             let store = open_store(&config, &part, store_metrics).await?;
             attend_store(&mut app, upkeep, &store, part.clone());
-            routes.set(routes_of(&config, &store, metrics));
+            routes.set(openapi::published(routes_of(&config, &store, metrics)));
             app.ready();
             Ok(())
         };
@@ -80,7 +80,7 @@ impl Server {
 }
 
 /// The routes that read this store.
-pub fn routes_of(config: &Config, store: &Store, metrics: Metrics) -> Router {
+pub fn routes_of(config: &Config, store: &Store, metrics: Metrics) -> OpenApiRouter {
     let partitions = config.topics.partitions;
     let query = Query::new(store.clone(), DEFAULT_NAMESPACE.into(), partitions, metrics);
     router(Arc::new(query))
