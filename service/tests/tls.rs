@@ -1,5 +1,5 @@
 //! The listener behind TLS, with certificates made here.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
