@@ -22,7 +22,10 @@ use axum::{
 use eventlog::{AppendError, Appended, Record};
 use http::{HeaderMap, StatusCode, header::EXPECT};
 use schemas::{Defaults, Event, topics};
-use service::http::request_id;
+use service::{
+    auth::{Caller, Scope},
+    http::request_id,
+};
 use tokio::{
     task::JoinError,
     time::{Instant, timeout_at},
@@ -55,15 +58,20 @@ pub struct Door {
 
 /// A request whose body is whole.
 struct Posted {
+    caller: Caller,
     head: Head,
     headers: HeaderMap,
     bytes: Vec<u8>,
 }
 
 /// `POST /v1/events`
-pub async fn post_events(State(door): State<Arc<Door>>, request: Request) -> Response {
+pub async fn post_events(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    request: Request,
+) -> Response {
     let started = Instant::now();
-    let response = match door.receive(request, started).await {
+    let response = match door.receive(caller, request, started).await {
         Ok(outcome) => outcome.into_response(),
         Err(refusal) => {
             tracing::debug!(
@@ -89,12 +97,13 @@ impl Door {
 
     async fn receive(
         self: &Arc<Self>,
+        caller: Caller,
         request: Request,
         started: Instant,
     ) -> Result<Outcome, Refusal> {
         let deadline = started + self.ingest.config.timeout;
         let (parts, mut body) = request.into_parts();
-        let head = match self.admit(&parts.headers, &body) {
+        let head = match self.admit(&caller, &parts.headers, &body) {
             Ok(head) => head,
             Err(refusal) => {
                 // Polling the body would tell a client that asked first to go on sending it.
@@ -107,7 +116,7 @@ impl Door {
         let mut share = self.budget.share();
         let bytes = self.read(&mut body, &mut share, deadline).await?;
         drop(body);
-        let posted = Posted { head, headers: parts.headers, bytes };
+        let posted = Posted { caller, head, headers: parts.headers, bytes };
         let decided = Arc::clone(self).decide(posted, share, deadline);
         let request_id = request_id::current().unwrap_or_default();
         tokio::spawn(request_id::scope(request_id, decided)).await.unwrap_or_else(internal)
@@ -133,7 +142,8 @@ impl Door {
     }
 
     /// What can be decided before the body is read.
-    fn admit(&self, headers: &HeaderMap, body: &Body) -> Result<Head, Refusal> {
+    fn admit(&self, caller: &Caller, headers: &HeaderMap, body: &Body) -> Result<Head, Refusal> {
+        caller.require(Scope::Write)?;
         let head = Head::read(headers)?;
         let declared = body::declared(body).unwrap_or(0);
         let limit = self.ingest.config.max_body_bytes;
@@ -189,8 +199,9 @@ impl Door {
 
     /// From the bytes as sent to records; on return `share` stands for the records alone.
     fn examine(&self, posted: Posted, now: i64, share: &mut Share) -> Result<Checked, Refusal> {
-        let Ingest { config, codec, namespace, .. } = &*self.ingest;
-        let Posted { head, headers, mut bytes } = posted;
+        let Ingest { config, codec, .. } = &*self.ingest;
+        let Posted { caller, head, headers, mut bytes } = posted;
+        let namespace = &caller.namespace;
         if !head.codings.is_empty() {
             let limit = config.max_decompressed_bytes;
             let decoded = decode::decode(&bytes, &head.codings, limit, share)?;

@@ -59,8 +59,6 @@ pub struct Ingest {
     pub codec: Codec,
     /// Counts them.
     pub metrics: Metrics,
-    /// The tenant of every event that comes in, until there are API keys.
-    pub namespace: Arc<str>,
 }
 
 /// The route `POST /v1/events`. One router is one byte budget.

@@ -30,6 +30,9 @@ pub struct Position {
 /// Why a request was refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// A caller without the scope.
+    #[error("{}", .0.detail)]
+    Forbidden(Box<Problem>),
     /// No content type.
     #[error("the request has no Content-Type; known are {}", CONTENT_TYPES.join(", "))]
     MissingContentType,
@@ -113,11 +116,18 @@ impl From<Spent> for Refusal {
     }
 }
 
+impl From<Problem> for Refusal {
+    fn from(lacks_scope: Problem) -> Self {
+        Self::Forbidden(Box::new(lacks_scope))
+    }
+}
+
 impl Refusal {
     /// Status, code and title.
     fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         use Refusal as R;
         match self {
+            R::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
             R::MissingContentType | R::UnknownContentType(_) => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unknown_content_type",
@@ -194,6 +204,7 @@ impl Refusal {
         let (status, code, title) = self.kind();
         let problem = Problem::new(status, code, title, self.to_string());
         let problem = match self {
+            Self::Forbidden(problem) => return *problem.clone(),
             Self::Malformed { at, .. } => problem.with("position", at),
             Self::EncodingTruncated { at, .. } => {
                 problem.with("position", serde_json::json!({ "byte": at }))

@@ -43,7 +43,7 @@ fn loaded(dir: &Path, (log, store): &(String, String)) -> Loaded {
         store: StoreConfig { url: store.clone(), ..Default::default() },
         ..Config::default()
     };
-    Loaded { config, base_dir: dir.to_owned() }
+    Loaded { config, base_dir: dir.to_owned(), file: None }
 }
 
 /// A service under way.

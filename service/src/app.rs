@@ -6,7 +6,7 @@
 //! Operators are served from the first moment to the last, so that a slow start and a drain can
 //! be watched. It knows nothing of what the parts do.
 
-use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::Any, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::future::select_all;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin,
+    auth::{self, Gate},
     config::{Config, masked_url},
     health::{Health, Part},
     http::{self, HttpOptions, Routes},
@@ -95,16 +96,28 @@ impl App {
     }
 
     /// Serves the public listener. Until the routes are set, every request is answered with 503.
+    /// Keys are followed in `file`, where the configuration came from one.
     pub fn serve_http(
         &mut self,
         stage: StageId,
         listener: TcpListener,
         config: &Config,
+        file: Option<&Path>,
         metrics: http::Metrics,
     ) -> Routes {
+        let gate = Gate::new(config, metrics.auth.clone());
+        // Without authentication in so many words there are no keys to follow.
+        if let (Some(file), None) = (file, config.http.auth) {
+            let (file, keys, gate) = (file.to_owned(), config.keys.clone(), gate.clone());
+            let part = self.part("keys");
+            self.spawn(stage, "reload of keys", |token| {
+                never_fails(auth::follow(file, keys, gate, part, token))
+            });
+        }
         let options = HttpOptions {
             // Whoever says `auth = "none"` is answered under any name.
             check_host: config.http.auth.is_none(),
+            gate,
             // The rest of the deadline is for those who work on what was let in.
             drain: self.deadline * 3 / 4,
             metrics,

@@ -1,16 +1,33 @@
 //! Who asks: the caller of a request, the tenant it belongs to and what it may do.
 //!
-//! The listener decides who calls before any handler runs and puts a [`Caller`] into the request's
-//! extensions; handlers take it as an argument and ask it [`Caller::require`]. So no handler knows how
-//! callers prove who they are, and none can forget to ask where a request came from: a route
-//! without a caller is refused.
+//! The listener asks its [`Gate`] who calls before any handler runs and puts a [`Caller`] into the
+//! request's extensions; handlers take it as an argument and ask it [`Caller::require`]. So no
+//! handler knows how callers prove who they are, and none can forget to ask where a request came
+//! from: a route without a caller is refused.
+//!
+//! `credential` reads what a request shows, [`key`] is what an API key is, `keys` looks one up,
+//! `gate` decides, and `reload` follows the configuration's file. What a caller shows never gets
+//! further than the gate: not into a log, a label or an answer.
+
+mod credential;
+mod gate;
+pub mod key;
+mod keys;
+mod metrics;
+mod reload;
 
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::{StatusCode, request::Parts};
 
-use crate::problem::Problem;
+use crate::{config::closest, problem::Problem};
+
+pub(crate) use self::reload::follow;
+pub use self::{
+    gate::{Denied, Gate},
+    metrics::Metrics,
+};
 
 /// The tenant of everything where there are no keys.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -40,6 +57,19 @@ impl Scope {
             Self::Admin => "admin",
             Self::Operator => "operator",
         }
+    }
+
+    /// The scope of that name.
+    ///
+    /// # Errors
+    /// A sentence that names the known ones, and the one that was probably meant.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.map(Self::name);
+        Self::ALL.into_iter().find(|scope| scope.name() == name).ok_or_else(|| {
+            let meant = closest(name, &known);
+            let meant = meant.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+            format!("`{name}` is not a scope; known are {}{meant}", known.join(", "))
+        })
     }
 
     fn bit(self) -> u8 {

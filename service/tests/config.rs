@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use service::config::{ConfigError, Loaded, UnknownType, load};
+use service::config::{ConfigError, Loaded, UnknownType, load, load_keys};
 use tempfile::TempDir;
 
 fn load_with(text: &str, env: &[(&str, &str)]) -> (TempDir, Result<Loaded, ConfigError>) {
@@ -151,13 +151,81 @@ fn tables_and_lists_are_not_confused() {
     assert!(found[1].contains("processors: is a list of tables: write [[processors]]"));
 }
 
+const HASH: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
 #[test]
-fn keys_are_refused_until_they_work() {
-    let keys = "[[keys]]\nname = 'a'\nhash = 'sha256:0'\nnamespace = 'n'\nscopes = ['read']\n";
-    let found = mistakes(keys, &[]);
-    assert_eq!(found.len(), 1, "{found:#?}");
-    assert!(found[0].starts_with("penstock.toml:1:") && found[0].contains("later version"));
-    assert!(!found[0].contains("sha256"), "{found:#?}");
+fn keys_allow_an_address_that_others_reach() {
+    let key = format!("name = 'a'\nhash = '{HASH}'\nnamespace = 'n'\nscopes = ['read']\n");
+    let config = good(&format!("[http]\nlisten = '0.0.0.0:80'\n[[keys]]\n{key}"), &[]).config;
+    assert_eq!(config.keys[0].name, "a");
+    let both = mistakes(&format!("[http]\nauth = 'none'\n[[keys]]\n{key}"), &[]);
+    assert_eq!(both.len(), 1, "{both:#?}");
+    assert!(both[0].starts_with("penstock.toml:2:1: http.auth: lets everybody in"), "{both:#?}");
+}
+
+#[test]
+fn every_mistake_in_keys_is_found_at_its_place_and_no_hash_is_repeated() {
+    let text = format!(
+        "\
+[[keys]]
+name = 'a'
+hash = '{HASH}'
+namespace = 'n'
+scopes = ['wirte', 'read']
+[[keys]]
+name = 'a'
+hash = '{HASH}'
+namespace = ''
+scopes = []
+[[keys]]
+name = 'b c'
+hash = 'pk_s3cret'
+namespace = 'n'
+scopes = ['read']
+[[keys]]
+name = 'd'
+hash = 'sha256:0s3cret'
+namespace = 'n'
+scopes = ['read']
+scope = 'read'
+"
+    );
+    let found = mistakes(&text, &[]);
+    let has = |text: &str| assert!(found.iter().any(|m| m.contains(text)), "{text}: {found:#?}");
+    has("penstock.toml:5:1: keys[0].scopes: `wirte` is not a scope; known are write, read, admin");
+    has("did you mean `write`?");
+    has("penstock.toml:7:1: keys[1].name: `a` is taken by another key");
+    has("penstock.toml:8:1: keys[1].hash: is also the hash of `a`");
+    has("penstock.toml:9:1: keys[1].namespace: `` is not a name");
+    has("penstock.toml:10:1: keys[1].scopes: is empty");
+    has("penstock.toml:12:1: keys[2].name: `b c` is not a name");
+    has("penstock.toml:13:1: keys[2].hash: is a key where its hash belongs");
+    has("penstock.toml:18:1: keys[3].hash: is not the hash of a key");
+    has("penstock.toml:21:1: keys[3].scope: unknown setting `scope`; did you mean `scopes`?");
+    assert_eq!(found.len(), 9, "{found:#?}");
+    assert!(!found.concat().contains("s3cret") && !found.concat().contains(&HASH[7..]));
+}
+
+#[test]
+fn keys_are_read_again_in_spite_of_mistakes_elsewhere_but_not_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("penstock.toml");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        load_keys(&path, std::iter::empty()).map_err(|error| error.to_string())
+    };
+    let key = format!("name = 'a'\nhash = '{HASH}'\nnamespace = 'n'\nscopes = ['read']\n");
+    let elsewhere = read(&format!("[topics]\npartitions = 0\nx = 1\n[[keys]]\n{key}")).unwrap();
+    assert_eq!(elsewhere.len(), 1);
+    assert_eq!(read("[http]\nlisten = '0.0.0.0:80'\n").unwrap(), []);
+    for broken in [
+        format!("[[keys]]\n{key}x = 1"),
+        format!("[[key]]\n{key}"),
+        format!("[[keys]\n{key}"),
+        "keys = 1".into(),
+    ] {
+        assert!(read(&broken).is_err(), "{broken}");
+    }
 }
 
 /// Each pair: a file, and what its only mistake must say.

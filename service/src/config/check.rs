@@ -3,6 +3,8 @@
 //! Every rule answers with the setting's path and a sentence for the person who set it. What only
 //! a step or a store knows (a VRL program, a URL's host) is checked by those when they are built.
 
+mod keys;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, absolute},
@@ -10,9 +12,13 @@ use std::{
 };
 
 use super::{
-    Config, MeasureConfig, ProcessorConfig, RollupConfig, check_log_url, check_store_url, duration,
+    Auth, Config, MeasureConfig, ProcessorConfig, RollupConfig, check_log_url, check_store_url,
+    duration,
 };
-use crate::{http::check_listen, telemetry::check_filter};
+use crate::{
+    http::{Admission, check_listen},
+    telemetry::check_filter,
+};
 
 /// The topic that the sink reads, whatever the processors.
 const SUNK: &str = "events.clean";
@@ -46,11 +52,7 @@ pub(super) fn check(config: &Config) -> Found {
     sizes(config, &mut found);
     processors(&config.processors, &mut found);
     rollups(&config.rollups, &mut found);
-    if !config.keys.is_empty() {
-        let message = "API keys come in a later version: remove [[keys]]; until then the servers \
-                       answer on loopback addresses only";
-        found.push(("keys".into(), message.into()));
-    }
+    keys::check(config, &mut found);
     for (kind, path) in &config.schemas.register {
         if let Err(error) = std::fs::metadata(path) {
             let message = format!("cannot read the schema of {kind}, {}: {error}", path.display());
@@ -65,12 +67,21 @@ pub(super) fn check(config: &Config) -> Found {
 
 fn listeners(config: &Config, found: &mut Found) {
     let (http, admin) = (config.http.listen, config.admin.listen);
-    if let Err(message) = check_listen(http, config.http.auth) {
+    if let Err(message) = check_listen(http, who_is_let_in(config)) {
         found.push(("http.listen".into(), message));
     }
     if http == admin && http.port() != 0 {
         let message = format!("{admin} is taken by http.listen: choose another port");
         found.push(("admin.listen".into(), message));
+    }
+}
+
+/// Whom the public listener answers.
+fn who_is_let_in(config: &Config) -> Admission {
+    match config.http.auth {
+        Some(Auth::None) => Admission::Everybody,
+        None if config.keys.is_empty() => Admission::ThisMachine,
+        None => Admission::Known,
     }
 }
 

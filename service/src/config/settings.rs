@@ -19,7 +19,7 @@ pub struct Config {
     pub http: HttpConfig,
     /// The operators' listener.
     pub admin: AdminConfig,
-    /// API keys. They come in a later version; until then a configuration with keys is refused.
+    /// API keys. With any, every request must show one.
     pub keys: Vec<KeyConfig>,
     /// The door.
     pub ingest: IngestConfig,
@@ -91,7 +91,8 @@ pub struct HttpConfig {
     /// Address and port; port 0 picks a free one.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
-    /// `none` in so many words allows an address that is not loopback without keys.
+    /// `none` in so many words allows an address that is not loopback without keys: then everybody
+    /// may do everything.
     pub auth: Option<Auth>,
 }
 
@@ -112,8 +113,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
 }
 
-/// `[[keys]]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `[[keys]]`, made by `penstock keys new`; changes are taken in while the process runs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
     /// Shown in metrics and logs.
@@ -122,7 +123,7 @@ pub struct KeyConfig {
     pub hash: String,
     /// The tenant.
     pub namespace: String,
-    /// What the key may do.
+    /// What the key may do: some of `write`, `read`, `admin` and `operator`.
     pub scopes: Vec<String>,
 }
 

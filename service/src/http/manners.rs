@@ -1,5 +1,5 @@
-//! What every request gets, whoever answers it: an id, the Host check, a count, and an answer
-//! even if the handler panics.
+//! What every request gets, whoever answers it: an id, the Host check, a caller, a count, and an
+//! answer even if the handler panics.
 
 use std::{
     convert::Infallible,
@@ -15,24 +15,28 @@ use std::{
 use axum::{extract::Request, response::IntoResponse, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::{Metrics, Routes, host, request_id, routes};
-use crate::{auth::Caller, problem::Problem};
+use crate::{auth::Gate, problem::Problem};
 
 /// What is read of a body that nobody wants.
 const DISCARD_BYTES: usize = 16 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+/// Pages that say what is here and show no data: nobody needs a key to look at them.
+const OPEN_PAGES: [&str; 3] = ["/", "/docs", "/openapi.json"];
 
 /// The service behind every connection of a listener.
 #[derive(Clone)]
 pub(super) struct Manners {
     pub routes: Routes,
     pub check_host: bool,
+    pub gate: Gate,
     pub metrics: Metrics,
     /// Once set, every answer asks its client to close the connection.
     pub closing: Arc<AtomicBool>,
@@ -54,8 +58,8 @@ impl Manners {
         let started = Instant::now();
         let id = request_id::of(request.headers());
         let header = HeaderValue::from_str(&id);
-        let handled = request_id::scope(id, handle(self.routes, self.check_host, request));
-        let mut response = handled.await;
+        let handled = handle(&self.routes, self.check_host, &self.gate, request);
+        let mut response = request_id::scope(id, handled).await;
         if let Ok(id) = header {
             response.headers_mut().insert(request_id::HEADER, id);
         }
@@ -67,8 +71,16 @@ impl Manners {
     }
 }
 
-async fn handle(routes: Routes, check_host: bool, mut request: Request<Incoming>) -> Response {
-    if check_host && let Err(problem) = host::check_host(request.uri(), request.headers()) {
+async fn handle(
+    routes: &Routes,
+    check_host: bool,
+    gate: &Gate,
+    mut request: Request<Incoming>,
+) -> Response {
+    if check_host
+        && gate.is_open()
+        && let Err(problem) = host::check_host(request.uri(), request.headers())
+    {
         discard(request.into_body()).await;
         return problem.into_response();
     }
@@ -76,7 +88,16 @@ async fn handle(routes: Routes, check_host: bool, mut request: Request<Incoming>
         discard(request.into_body()).await;
         return routes::starting();
     };
-    request.extensions_mut().insert(Caller::anyone());
+    match gate.caller(request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+        }
+        Err(_) if is_open_page(&request) => {}
+        Err(denied) => {
+            discard(request.into_body()).await;
+            return denied.into_response();
+        }
+    }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // A handler that panics leaves nothing half-changed behind: what requests share is guarded by
     // the components themselves, and a poisoned lock is their matter.
@@ -95,6 +116,11 @@ async fn handle(routes: Routes, check_host: bool, mut request: Request<Incoming>
             .into_response()
         }
     }
+}
+
+fn is_open_page(request: &Request<Incoming>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && OPEN_PAGES.contains(&request.uri().path())
 }
 
 /// Reads a body that nobody wants, a share of it: closing a connection with unread bytes resets

@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::auth;
+
 /// Counts of one listener; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -20,6 +22,8 @@ pub struct Metrics {
     pub(super) connections: Gauge,
     /// Connections answered with 503 at once because too many were open.
     pub(super) shed: Counter,
+    /// Of the gate.
+    pub(crate) auth: auth::Metrics,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -35,6 +39,7 @@ impl Default for Metrics {
             seconds: Arc::new(Histogram::new(bounds)),
             connections: Gauge::default(),
             shed: Counter::default(),
+            auth: auth::Metrics::default(),
         }
     }
 }
@@ -42,7 +47,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds the counts of the public listener to a registry.
     pub fn register(registry: &mut Registry) -> Self {
-        let this = Self::default();
+        let this = Self { auth: auth::Metrics::register(registry), ..Self::default() };
         registry.register(
             "penstock_http_answers",
             "HTTP answers by status code",
