@@ -150,6 +150,11 @@ impl Door {
         if declared > limit {
             return Err(Refusal::BodyTooLarge(limit));
         }
+        if let Some(limits) = caller.limits() {
+            // Its events are not counted yet; what cannot pass in any case is not even read.
+            let bytes = if head.codings.is_empty() { declared } else { 0 };
+            limits.would_take(1, bytes.max(1))?;
+        }
         if !self.budget.has(declared) {
             return Err(Refusal::OverBudget);
         }
@@ -219,10 +224,15 @@ impl Door {
         };
         let (length, largest) = (bytes.len(), config.max_event_bytes);
         let encode = |event: &Event| codec.encode(event);
+        let charge = |events| caller.limits().map_or(Ok(()), |limits| limits.take(events, length));
         let checked = match head.form {
-            Form::Binary => check::binary(&headers, bytes, largest, &mut defaults, encode),
+            Form::Binary => {
+                charge(1)?;
+                check::binary(&headers, bytes, largest, &mut defaults, encode)
+            }
             form => {
                 let pieces = parse::split(&bytes, form, config.max_batch_events)?;
+                charge(pieces.len())?;
                 check::events(&pieces, largest, &mut defaults, encode)
             }
         };

@@ -66,6 +66,7 @@ fn table_of(new: &NewKey, key: &str) -> KeyConfig {
         hash: key::write_hash(&key::hash(key)),
         namespace: new.namespace.clone(),
         scopes,
+        rate: None,
     }
 }
 

@@ -190,6 +190,7 @@ async fn a_key_is_shown_with_every_request_and_one_that_is_unknown_is_the_end() 
         hash: key::write_hash(&key::hash("pk_good")),
         namespace: "shop".into(),
         scopes: vec!["write".into()],
+        rate: None,
     };
     let config = Config { keys: vec![key], ..Config::default() };
     let gate = Gate::new(&config, Default::default());

@@ -114,6 +114,13 @@ impl App {
                 never_fails(auth::follow(file, keys, gate, part, token))
             });
         }
+        if let Some(upkeep) = gate.upkeep() {
+            let upkeep = upkeep(self.part("jwks"));
+            self.spawn(stage, "upkeep of the issuer's keys", |token| async move {
+                token.run_until_cancelled(upkeep).await;
+                Ok(())
+            });
+        }
         let options = HttpOptions {
             // Whoever says `auth = "none"` is answered under any name.
             check_host: config.http.auth.is_none(),

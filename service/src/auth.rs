@@ -6,13 +6,15 @@
 //! from: a route without a caller is refused.
 //!
 //! `credential` reads what a request shows, [`key`] is what an API key is, `keys` looks one up,
-//! `gate` decides, and `reload` follows the configuration's file. What a caller shows never gets
+//! `jwt` judges tokens, `gate` decides, `limits` says how much, and `reload` follows the configuration's file. What a caller shows never gets
 //! further than the gate: not into a log, a label or an answer.
 
 mod credential;
 mod gate;
+pub(crate) mod jwt;
 pub mod key;
 mod keys;
+mod limits;
 mod metrics;
 mod reload;
 
@@ -26,6 +28,8 @@ use crate::{config::closest, problem::Problem};
 pub(crate) use self::reload::follow;
 pub use self::{
     gate::{Denied, Gate},
+    jwt::TokenFault,
+    limits::{Limits, OverLimit},
     metrics::Metrics,
 };
 
@@ -85,6 +89,7 @@ pub struct Caller {
     /// The tenant.
     pub namespace: Arc<str>,
     scopes: u8,
+    limits: Option<Arc<Limits>>,
 }
 
 impl Caller {
@@ -95,12 +100,23 @@ impl Caller {
         scopes: impl IntoIterator<Item = Scope>,
     ) -> Self {
         let scopes = scopes.into_iter().fold(0, |scopes, scope| scopes | scope.bit());
-        Self { name: name.into(), namespace: namespace.into(), scopes }
+        Self { name: name.into(), namespace: namespace.into(), scopes, limits: None }
     }
 
     /// Whoever reaches the port, where the configuration has neither keys nor tokens.
     pub fn anyone() -> Self {
         Self::new("anyone", DEFAULT_NAMESPACE, Scope::ALL)
+    }
+
+    /// The same within limits, which its clones share.
+    #[must_use]
+    pub fn within(self, limits: Arc<Limits>) -> Self {
+        Self { limits: Some(limits), ..self }
+    }
+
+    /// How much it may post, where that is limited.
+    pub fn limits(&self) -> Option<&Arc<Limits>> {
+        self.limits.as_ref()
     }
 
     /// Whether it may.

@@ -1,12 +1,24 @@
 //! Who is let in, over real HTTP, and how a change of the keys takes effect.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use axum::{Router, routing::get};
+use axum::{Router, http::StatusCode, routing::get};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as B64};
 use prometheus_client::registry::Registry;
 use reqwest::{Client, RequestBuilder, Response};
-use serde_json::Value;
+use ring::{
+    rand::SystemRandom,
+    signature::{Ed25519KeyPair, KeyPair},
+};
+use serde_json::{Value, json};
 use service::{
     app::App,
     auth::{Caller, Scope, key},
@@ -182,5 +194,78 @@ async fn a_broken_file_changes_nothing_and_is_told_to_operators() {
                 && !server.operators("/readyz").await.contains("former ones")
         })
         .await;
+    server.app.stop().await.unwrap();
+}
+
+/// A key pair, and a server of key sets that can be told what to answer.
+struct Issuer {
+    pair: Ed25519KeyPair,
+    url: String,
+    up: Arc<AtomicBool>,
+}
+
+impl Issuer {
+    async fn start() -> Self {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
+        let key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "1",
+            "x": B64.encode(pair.public_key().as_ref()) });
+        let up = Arc::new(AtomicBool::new(false));
+        let (set, is_up) = (json!({ "keys": [key] }).to_string(), up.clone());
+        let answer = move || async move {
+            if is_up.load(Relaxed) {
+                (StatusCode::OK, set)
+            } else {
+                (StatusCode::BAD_GATEWAY, String::new())
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+        let router = Router::new().route("/jwks", get(answer));
+        let options = http::HttpOptions::default();
+        tokio::spawn(http::serve(listener, router, options, Default::default()));
+        Self { pair, url, up }
+    }
+
+    fn token(&self, audience: &str) -> String {
+        let part = |value: Value| B64.encode(value.to_string());
+        let message = format!(
+            "{}.{}",
+            part(json!({ "alg": "EdDSA", "kid": "1" })),
+            part(json!({ "iss": "i", "aud": audience, "exp": 4_000_000_000_u64,
+                "namespace": "shop", "scope": "read" }))
+        );
+        format!("{message}.{}", B64.encode(self.pair.sign(message.as_bytes())))
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_issuer_is_taken_once_its_keys_were_fetched_beside_keys_of_ours() {
+    let issuer = Issuer::start().await;
+    let jwt = format!("[jwt]\njwks = '{}'\nissuer = 'i'\naudience = 'a'\n", issuer.url);
+    let server = Server::start(&format!("{jwt}{}", keys(&[("a", "bank", "read")]))).await;
+    let early = server.as_key(&issuer.token("a")).await;
+    assert_eq!(early.headers()["retry-after"], "1");
+    assert_eq!(problem(early).await, (503, "issuer_keys_unavailable".into()));
+    assert!(server.operators("/readyz").await.contains("jwks"));
+    assert_eq!(server.as_key("pk_a").await.text().await.unwrap(), "a of bank");
+
+    issuer.up.store(true, Relaxed);
+    server
+        .until("the keys are fetched", async |server| {
+            server.as_key(&issuer.token("a")).await.status() == 200
+        })
+        .await;
+    assert_eq!(server.as_key(&issuer.token("a")).await.text().await.unwrap(), "jwt of shop");
+    let wrong = server.as_key(&issuer.token("b")).await;
+    let challenge = wrong.headers()["www-authenticate"].to_str().unwrap();
+    assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
+    let body: Value = serde_json::from_str(&wrong.text().await.unwrap()).unwrap();
+    assert_eq!(
+        (&body["code"], &body["reason"]),
+        (&json!("invalid_token"), &json!("wrong_audience"))
+    );
+    issuer.up.store(false, Relaxed);
+    assert_eq!(server.as_key(&issuer.token("a")).await.status(), 200);
     server.app.stop().await.unwrap();
 }

@@ -207,6 +207,22 @@ scope = 'read'
 }
 
 #[test]
+fn a_rate_that_limits_nothing_or_cannot_be_is_refused() {
+    for (rate, says) in [
+        ("{}", "keys[0].rate: limits nothing"),
+        ("{ burst = '5s' }", "keys[0].rate: limits nothing"),
+        ("{ events = 0 }", "keys[0].rate: `events` must be from 1"),
+        ("{ bytes = 1, burst = '10ms' }", "keys[0].rate: `burst` must be from 1s to 1h"),
+        ("{ event = 1 }", "keys[0].rate: unknown setting `event`; did you mean `events`?"),
+    ] {
+        let key = format!("name = 'a'\nhash = '{HASH}'\nnamespace = 'n'\nscopes = ['read']\n");
+        let found = mistakes(&format!("[[keys]]\n{key}rate = {rate}\n"), &[]);
+        assert_eq!(found.len(), 1, "{rate}: {found:#?}");
+        assert!(found[0].starts_with("penstock.toml:6:") && found[0].contains(says), "{found:#?}");
+    }
+}
+
+#[test]
 fn keys_are_read_again_in_spite_of_mistakes_elsewhere_but_not_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("penstock.toml");
@@ -339,4 +355,26 @@ fn processors_that_feed_each_other_for_ever_are_refused() {
     let found = mistakes(text, &[]);
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found.iter().all(|m| m.contains("leads back")), "{found:#?}");
+}
+
+#[test]
+fn tokens_need_an_issuer_an_audience_and_algorithms_that_no_reader_could_sign_with() {
+    let good_jwt = "[jwt]\njwks = 'jwks.json'\nissuer = 'i'\naudience = 'a'\n";
+    let (dir, loaded) = load_with(&format!("{good_jwt}[http]\nlisten = '0.0.0.0:80'\n"), &[]);
+    let jwks = loaded.unwrap().config.jwt.jwks.unwrap();
+    assert_eq!(jwks, format!("{}/jwks.json", dir.path().display()));
+    for (text, says) in [
+        ("[jwt]\njwks = 'x'\naudience = 'a'".to_owned(), "jwt.issuer: is needed with `jwks`"),
+        ("[jwt]\njwks = 'x'\nissuer = 'i'".to_owned(), "jwt.audience: is needed with `jwks`"),
+        ("[jwt]\nissuer = 'i'".to_owned(), "jwt.issuer: does nothing without `jwks`"),
+        (good_jwt.replace("jwks.json", "ftp://x/y"), "jwt.jwks: `ftp` is not spoken here"),
+        (format!("{good_jwt}algorithms = ['HS256']"), "jwt.algorithms: `HS256` cannot be allowed"),
+        (format!("{good_jwt}algorithms = ['none']"), "jwt.algorithms: `none` cannot be allowed"),
+        (format!("{good_jwt}algorithms = []"), "jwt.algorithms: is empty"),
+        (format!("{good_jwt}[http]\nauth = 'none'"), "jwt.jwks: is not looked at"),
+    ] {
+        let found = mistakes(&text, &[]);
+        assert_eq!(found.len(), 1, "{text}: {found:#?}");
+        assert!(found[0].contains(says), "{found:#?}");
+    }
 }

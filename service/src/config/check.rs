@@ -3,6 +3,7 @@
 //! Every rule answers with the setting's path and a sentence for the person who set it. What only
 //! a step or a store knows (a VRL program, a URL's host) is checked by those when they are built.
 
+mod jwt;
 mod keys;
 
 use std::{
@@ -39,6 +40,9 @@ pub(super) fn resolve_paths(config: &mut Config, base_dir: &Path) {
             *url = format!("file:{}", resolve(Path::new(path)).display());
         }
     }
+    if let Some(jwks) = config.jwt.jwks.as_mut().filter(|jwks| !jwks.contains("://")) {
+        *jwks = resolve(Path::new(jwks.as_str())).display().to_string();
+    }
     for path in config.schemas.register.values_mut() {
         *path = resolve(path);
     }
@@ -53,6 +57,7 @@ pub(super) fn check(config: &Config) -> Found {
     processors(&config.processors, &mut found);
     rollups(&config.rollups, &mut found);
     keys::check(config, &mut found);
+    jwt::check(config, &mut found);
     for (kind, path) in &config.schemas.register {
         if let Err(error) = std::fs::metadata(path) {
             let message = format!("cannot read the schema of {kind}, {}: {error}", path.display());
@@ -80,7 +85,7 @@ fn listeners(config: &Config, found: &mut Found) {
 fn who_is_let_in(config: &Config) -> Admission {
     match config.http.auth {
         Some(Auth::None) => Admission::Everybody,
-        None if config.keys.is_empty() => Admission::ThisMachine,
+        None if config.keys.is_empty() && config.jwt.jwks.is_none() => Admission::ThisMachine,
         None => Admission::Known,
     }
 }

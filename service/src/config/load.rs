@@ -245,6 +245,7 @@ impl<'t> Reading<'t> {
             http: self.read("http"),
             admin: self.read("admin"),
             keys: self.read_list("keys"),
+            jwt: self.read("jwt"),
             ingest: self.read("ingest"),
             schemas: self.read("schemas"),
             topics: self.read("topics"),

@@ -21,6 +21,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// API keys. With any, every request must show one.
     pub keys: Vec<KeyConfig>,
+    /// Tokens of an identity provider, beside keys or instead of them.
+    pub jwt: JwtConfig,
     /// The door.
     pub ingest: IngestConfig,
     /// What types need.
@@ -125,6 +127,48 @@ pub struct KeyConfig {
     pub namespace: String,
     /// What the key may do: some of `write`, `read`, `admin` and `operator`.
     pub scopes: Vec<String>,
+    /// How much it may post; without, as much as the server takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateConfig>,
+}
+
+/// `rate` of a key: what it may post a second. What is not given is not limited.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateConfig {
+    /// Events a second.
+    pub events: Option<u64>,
+    /// Bytes of decompressed bodies a second.
+    pub bytes: Option<u64>,
+    /// How long a key that posted nothing may save up: a burst is what this time allows, and no
+    /// request may be larger. Default 2 s.
+    #[serde(with = "crate::config::duration")]
+    pub burst: Duration,
+}
+
+/// `[jwt]`: tokens of an identity provider. Taken when `jwks` is given; then `issuer` and `audience`
+/// are needed too.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JwtConfig {
+    /// Where the issuer's public keys are: the path of a file, or an `https` or `http` URL.
+    pub jwks: Option<String>,
+    /// Who must have made a token (`iss`).
+    pub issuer: Option<String>,
+    /// For whom it must be (`aud`).
+    pub audience: Option<String>,
+    /// The claim that names the tenant. Default `namespace`.
+    pub namespace_claim: String,
+    /// The claim that holds the scopes, as words of a text or as a list. Default `scope`.
+    pub scopes_claim: String,
+    /// The algorithms that are allowed. Default RS256, ES256 and EdDSA.
+    pub algorithms: Vec<String>,
+    /// How far clocks may differ. Default 30 s.
+    #[serde(with = "crate::config::duration")]
+    pub leeway: Duration,
+    /// How often the issuer's keys are read again. Default 5 min.
+    #[serde(with = "crate::config::duration")]
+    pub refresh: Duration,
 }
 
 /// `[ingest]`: limits of the door, in bytes.
@@ -378,6 +422,27 @@ impl Default for HttpConfig {
 impl Default for AdminConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
+    }
+}
+
+impl Default for JwtConfig {
+    fn default() -> Self {
+        Self {
+            jwks: None,
+            issuer: None,
+            audience: None,
+            namespace_claim: "namespace".into(),
+            scopes_claim: "scope".into(),
+            algorithms: ["RS256", "ES256", "EdDSA"].map(str::to_owned).to_vec(),
+            leeway: Duration::from_secs(30),
+            refresh: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for RateConfig {
+    fn default() -> Self {
+        Self { events: None, bytes: None, burst: Duration::from_secs(2) }
     }
 }
 

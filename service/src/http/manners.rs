@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{extract::Request, response::IntoResponse, response::Response};
+use axum::{Router, extract::Request, response::IntoResponse, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -88,16 +88,27 @@ async fn handle(
         discard(request.into_body()).await;
         return routes::starting();
     };
-    match gate.caller(request.headers()) {
+    let limits = match gate.caller(request.headers()).await {
         Ok(caller) => {
+            let limits = caller.limits().cloned();
             request.extensions_mut().insert(caller);
+            limits
         }
-        Err(_) if is_open_page(&request) => {}
+        Err(_) if is_open_page(&request) => None,
         Err(denied) => {
             discard(request.into_body()).await;
             return denied.into_response();
         }
+    };
+    let mut response = guarded(router, request).await;
+    if let Some(limits) = limits {
+        limits.tell(response.headers_mut());
     }
+    response
+}
+
+/// The answer of the routes, whatever happens in them.
+async fn guarded(router: Router, request: Request<Incoming>) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // A handler that panics leaves nothing half-changed behind: what requests share is guarded by
     // the components themselves, and a poisoned lock is their matter.
