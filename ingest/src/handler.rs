@@ -130,13 +130,14 @@ impl Door {
         deadline: Instant,
     ) -> Result<Outcome, Refusal> {
         let strict = posted.head.strict;
+        let key = posted.caller.name.clone();
         let (checked, share) = self.check(posted, share).await?;
         let outcome = if strict && !checked.rejected.is_empty() {
             Outcome::withheld(checked)
         } else {
             self.append(checked, strict, share, deadline).await
         };
-        self.ingest.metrics.decided(&outcome);
+        self.ingest.metrics.decided(&key, &outcome);
         self.report(&outcome);
         Ok(outcome)
     }
@@ -248,12 +249,12 @@ impl Door {
         share: Share,
         deadline: Instant,
     ) -> Outcome {
-        let Checked { records, places, rejected, ids_filled } = checked;
+        let Checked { records, places, rejected, ids_filled, types } = checked;
         let results = match records.is_empty() {
             true => Vec::new(),
             false => self.append_records(records, share, deadline).await,
         };
-        Outcome::appended(places, rejected, results, ids_filled, strict)
+        Outcome::appended(places, rejected, types, results, ids_filled, strict)
     }
 
     /// The one append of a request. What has no answer by the deadline has an unknown fate.

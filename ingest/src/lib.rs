@@ -38,6 +38,7 @@ mod metrics;
 mod parse;
 mod refusal;
 mod server;
+mod tally;
 
 use std::sync::Arc;
 

@@ -107,3 +107,18 @@ async fn a_key_without_limits_is_told_of_none() {
     assert!(!answer.headers.contains_key("ratelimit"));
     assert!(!answer.headers.contains_key("ratelimit-policy"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_events_is_counted_by_key_and_type() {
+    let server = Server::behind(writer("shop")).await.with_flights_of("shop").await;
+    let body = batch(&[event("1"), flight("2", "1"), event("3"), flight("4", "\"late\"")]);
+    assert_eq!(server.post(BATCH, body).await.status, 207);
+    for (kind, outcome, count) in
+        [("plain", "accepted", 2.0), ("flight", "accepted", 1.0), ("flight", "rejected", 1.0)]
+    {
+        let sample = format!(
+            "penstock_ingest_key_events_total{{key=\"checkout\",type=\"{kind}\",outcome=\"{outcome}\"}}"
+        );
+        assert_eq!(server.metric(&sample), count, "{sample}");
+    }
+}

@@ -117,7 +117,12 @@ impl Server {
 
     /// From now on [`flight`]s have a schema.
     pub async fn with_flights(self) -> Self {
-        self.registry.register("default", "flight", FLIGHT).await.unwrap();
+        self.with_flights_of("default").await
+    }
+
+    /// The same in that namespace.
+    pub async fn with_flights_of(self, namespace: &str) -> Self {
+        self.registry.register(namespace, "flight", FLIGHT).await.unwrap();
         self
     }
 
