@@ -128,6 +128,10 @@ impl Caller {
     ///
     /// # Errors
     /// A `403` that names the scope that is missing.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a problem is the answer; it is made once a refusal"
+    )]
     pub fn require(&self, scope: Scope) -> Result<(), Problem> {
         if self.may(scope) {
             return Ok(());
