@@ -38,6 +38,7 @@ mod metrics;
 mod parse;
 mod refusal;
 mod server;
+mod tally;
 
 use std::sync::Arc;
 
@@ -59,8 +60,6 @@ pub struct Ingest {
     pub codec: Codec,
     /// Counts them.
     pub metrics: Metrics,
-    /// The tenant of every event that comes in, until there are API keys.
-    pub namespace: Arc<str>,
 }
 
 /// The route `POST /v1/events`. One router is one byte budget.

@@ -53,7 +53,8 @@ impl Node {
         // In the order in which they stop.
         let (door, processing, storing, upkeep) =
             (app.stage(), app.stage(), app.stage(), app.stage());
-        let routes = app.serve_http(door, listener, config, http_metrics)?;
+        let routes =
+            app.serve_http(door, listener, config, loaded.file.as_deref(), http_metrics)?;
 
         let (log_part, store_part) = (app.part("log"), app.part("store"));
         let mut topics = processors::topics_of(plan.processors.iter().map(|(p, _)| p));

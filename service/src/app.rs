@@ -6,7 +6,7 @@
 //! Operators are served from the first moment to the last, so that a slow start and a drain can
 //! be watched. It knows nothing of what the parts do.
 
-use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::Any, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::future::select_all;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin,
+    auth::{self, Gate},
     config::{Config, masked_url},
     health::{Health, Part},
     http::{self, HttpOptions, Routes, tls::Tls},
@@ -98,6 +99,7 @@ impl App {
     }
 
     /// Serves the public listener. Until the routes are set, every request is answered with 503.
+    /// Keys are followed in `file`, where the configuration came from one.
     ///
     /// # Errors
     /// The files of `[http.tls]` changed since the configuration was checked, and no longer fit.
@@ -106,13 +108,31 @@ impl App {
         stage: StageId,
         listener: TcpListener,
         config: &Config,
+        file: Option<&Path>,
         metrics: http::Metrics,
     ) -> Result<Routes> {
         let tls = config.http.tls.as_ref().map(|files| Tls::open(files, CERTIFICATE_POLL));
         let tls = tls.transpose().map_err(|error| anyhow!("http.tls.{}: {error}", error.key))?;
+        let gate = Gate::new(config, metrics.auth.clone());
+        // Without authentication in so many words there are no keys to follow.
+        if let (Some(file), None) = (file, config.http.auth) {
+            let (file, keys, gate) = (file.to_owned(), config.keys.clone(), gate.clone());
+            let part = self.part("keys");
+            self.spawn(stage, "reload of keys", |token| {
+                never_fails(auth::follow(file, keys, gate, part, token))
+            });
+        }
+        if let Some(upkeep) = gate.upkeep() {
+            let upkeep = upkeep(self.part("jwks"));
+            self.spawn(stage, "upkeep of the issuer's keys", |token| async move {
+                token.run_until_cancelled(upkeep).await;
+                Ok(())
+            });
+        }
         let options = HttpOptions {
             // Whoever says `auth = "none"` is answered under any name.
             check_host: config.http.auth.is_none(),
+            gate,
             // The rest of the deadline is for those who work on what was let in.
             drain: self.deadline * 3 / 4,
             max_connections: config.http.max_connections,

@@ -30,13 +30,21 @@ use self::{
     manners::Manners,
     tls::Tls,
 };
-pub use self::{host::check_listen, metrics::Metrics, routes::Routes};
+pub use self::{
+    host::{Admission, check_listen},
+    metrics::Metrics,
+    routes::Routes,
+};
+use crate::auth::{Caller, Gate};
 
 /// How a listener behaves.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
-    /// Whether only requests to loopback hosts are answered; see [`check_listen`].
+    /// Whether only requests to loopback hosts are answered while the gate is open; see
+    /// [`check_listen`].
     pub check_host: bool,
+    /// Who is let in.
+    pub gate: Gate,
     /// How long requests may take to finish once the service is told to stop; then they are cut.
     pub drain: Duration,
     /// How long connections without a request are kept open once the service is told to stop.
@@ -59,6 +67,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             check_host: true,
+            gate: Gate::open_to(Caller::anyone()),
             drain: Duration::from_secs(20),
             grace: Duration::from_secs(1),
             header_timeout: Duration::from_secs(30),
@@ -91,6 +100,7 @@ pub async fn serve(
         manners: Manners {
             routes: routes.into(),
             check_host: options.check_host,
+            gate: options.gate,
             metrics: options.metrics.clone(),
             closing: goodbye.closing.clone(),
             places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),

@@ -34,7 +34,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What the listener itself may answer on any route.
-const ANYWHERE: [(&str, &str); 4] = [
+const ANYWHERE: [(&str, &str); 5] = [
+    ("401", "No key or token, or one that is not known."),
     (
         "403",
         "The `Host` is not a loopback name, where there are no keys; or the key lacks the scope.",

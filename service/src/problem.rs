@@ -16,7 +16,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error as its receiver sees it. `detail` names settings, fields and positions, never values
 /// of events or secrets.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
     /// A URI that identifies the kind of problem: `urn:penstock:problem:` and the code.
     #[serde(rename = "type")]

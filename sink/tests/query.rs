@@ -8,6 +8,8 @@ mod memory;
 #[path = "query/server.rs"]
 mod server;
 
+#[path = "query/callers.rs"]
+mod callers;
 #[path = "query/events.rs"]
 mod events;
 #[path = "query/manners.rs"]

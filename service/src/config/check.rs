@@ -3,6 +3,9 @@
 //! Every rule answers with the setting's path and a sentence for the person who set it. What only
 //! a step or a store knows (a VRL program, a URL's host) is checked by those when they are built.
 
+mod jwt;
+mod keys;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, absolute},
@@ -10,10 +13,11 @@ use std::{
 };
 
 use super::{
-    Config, MeasureConfig, ProcessorConfig, RollupConfig, check_log_url, check_store_url, duration,
+    Auth, Config, MeasureConfig, ProcessorConfig, RollupConfig, check_log_url, check_store_url,
+    duration,
 };
 use crate::{
-    http::{check_listen, tls::Tls},
+    http::{Admission, check_listen, tls::Tls},
     telemetry::check_filter,
 };
 
@@ -44,6 +48,9 @@ pub(super) fn resolve_paths(config: &mut Config, base_dir: &Path) {
             .flatten()
             .for_each(|path| *path = resolve(path));
     }
+    if let Some(jwks) = config.jwt.jwks.as_mut().filter(|jwks| !jwks.contains("://")) {
+        *jwks = resolve(Path::new(jwks.as_str())).display().to_string();
+    }
     for path in config.schemas.register.values_mut() {
         *path = resolve(path);
     }
@@ -57,11 +64,8 @@ pub(super) fn check(config: &Config) -> Found {
     sizes(config, &mut found);
     processors(&config.processors, &mut found);
     rollups(&config.rollups, &mut found);
-    if !config.keys.is_empty() {
-        let message = "API keys come in a later version: remove [[keys]]; until then the servers \
-                       answer on loopback addresses only";
-        found.push(("keys".into(), message.into()));
-    }
+    keys::check(config, &mut found);
+    jwt::check(config, &mut found);
     for (kind, path) in &config.schemas.register {
         if let Err(error) = std::fs::metadata(path) {
             let message = format!("cannot read the schema of {kind}, {}: {error}", path.display());
@@ -76,7 +80,7 @@ pub(super) fn check(config: &Config) -> Found {
 
 fn listeners(config: &Config, found: &mut Found) {
     let (http, admin) = (config.http.listen, config.admin.listen);
-    if let Err(message) = check_listen(http, config.http.auth) {
+    if let Err(message) = check_listen(http, who_is_let_in(config)) {
         found.push(("http.listen".into(), message));
     }
     if http == admin && http.port() != 0 {
@@ -94,6 +98,15 @@ fn listeners(config: &Config, found: &mut Found) {
     }
     if let Err(error) = Tls::open(tls, Duration::MAX) {
         found.push((format!("http.tls.{}", error.key), error.to_string()));
+    }
+}
+
+/// Whom the public listener answers.
+fn who_is_let_in(config: &Config) -> Admission {
+    match config.http.auth {
+        Some(Auth::None) => Admission::Everybody,
+        None if config.keys.is_empty() && config.jwt.jwks.is_none() => Admission::ThisMachine,
+        None => Admission::Known,
     }
 }
 

@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::auth;
+
 /// Counts of one listener; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -22,6 +24,8 @@ pub struct Metrics {
     pub(super) shed: Counter,
     /// Connections that did not get as far as TLS.
     pub(super) handshakes_failed: Counter,
+    /// Of the gate.
+    pub(crate) auth: auth::Metrics,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -38,6 +42,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             shed: Counter::default(),
             handshakes_failed: Counter::default(),
+            auth: auth::Metrics::default(),
         }
     }
 }
@@ -45,7 +50,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds the counts of the public listener to a registry.
     pub fn register(registry: &mut Registry) -> Self {
-        let this = Self::default();
+        let this = Self { auth: auth::Metrics::register(registry), ..Self::default() };
         registry.register(
             "penstock_http_answers",
             "HTTP answers by status code",

@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 use schemas::shapes::CloudEvent;
-use service::problem::Problem;
+use service::{auth::Caller, problem::Problem};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -55,8 +55,13 @@ pub fn router(query: Arc<Query>) -> OpenApiRouter {
             content_type = "application/problem+json"),
     )
 )]
-async fn events(State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap) -> Response {
-    answer(&query, Route::Events, &uri, &headers).await
+async fn events(
+    State(query): State<Arc<Query>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    answer(&query, Route::Events, &caller, &uri, &headers).await
 }
 
 /// One event by its identity
@@ -78,8 +83,13 @@ async fn events(State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap) -
             content_type = "application/problem+json"),
     )
 )]
-async fn event(State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap) -> Response {
-    answer(&query, Route::Event, &uri, &headers).await
+async fn event(
+    State(query): State<Arc<Query>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    answer(&query, Route::Event, &caller, &uri, &headers).await
 }
 
 /// The types of events, with counts
@@ -99,8 +109,13 @@ async fn event(State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap) ->
             content_type = "application/problem+json"),
     )
 )]
-async fn types(State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap) -> Response {
-    answer(&query, Route::Types, &uri, &headers).await
+async fn types(
+    State(query): State<Arc<Query>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    answer(&query, Route::Types, &caller, &uri, &headers).await
 }
 
 /// The rollups that are defined
@@ -116,8 +131,13 @@ async fn types(State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap) ->
             content_type = "application/problem+json"),
     )
 )]
-async fn rollups(State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap) -> Response {
-    answer(&query, Route::Rollups, &uri, &headers).await
+async fn rollups(
+    State(query): State<Arc<Query>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    answer(&query, Route::Rollups, &caller, &uri, &headers).await
 }
 
 /// The rows of a rollup
@@ -146,6 +166,11 @@ async fn rollups(State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap) 
             content_type = "application/problem+json"),
     )
 )]
-async fn rollup(State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap) -> Response {
-    answer(&query, Route::Rollup, &uri, &headers).await
+async fn rollup(
+    State(query): State<Arc<Query>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    answer(&query, Route::Rollup, &caller, &uri, &headers).await
 }

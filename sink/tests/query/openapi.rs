@@ -18,7 +18,7 @@ fn paths_of(router: &axum::Router) -> BTreeSet<String> {
 fn every_route_is_in_the_document_and_every_path_of_the_document_is_a_route() {
     let store = Arc::new(Memory::default());
     let metrics = Metrics::register(&mut Registry::default());
-    let query = Query::new(store, "default".into(), 1, metrics);
+    let query = Query::new(store, 1, metrics);
     let (router, document) = router(Arc::new(query)).split_for_parts();
     let described: BTreeSet<String> = document.paths.paths.into_keys().collect();
     assert_eq!(described, paths_of(&router));
