@@ -80,7 +80,6 @@ pub async fn serve_ingest(dir: &Path) -> Result<()> {
         log,
         codec: Codec::new(registry, Unknown::Accept),
         metrics: ingest::Metrics::register(&mut metrics),
-        namespace: "default".into(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{SAYS}{}", listener.local_addr()?);

@@ -14,8 +14,12 @@ use http::{
 use schemas::Fault;
 use serde::Serialize;
 use service::problem::Problem;
+use utoipa::ToSchema;
 
-use crate::check::{Checked, Place, Rejected};
+use crate::{
+    check::{Checked, Place, Rejected},
+    tally::{Tally, Types},
+};
 
 /// How many events of a 207 were refused.
 const PENSTOCK_REJECTED: HeaderName = HeaderName::from_static("penstock-rejected");
@@ -27,33 +31,69 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 const MORE_FAULTS: usize = 10;
 
 /// Why one event was not stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventError {
     /// From 0.
     pub index: usize,
     /// In NDJSON, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub line: Option<usize>,
     /// Its id, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub id: Option<String>,
     /// The first fault.
     #[serde(flatten)]
     pub fault: EventFault,
     /// Further faults of the same event.
+    #[schema(required = false)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub more: Vec<EventFault>,
 }
 
 /// One fault of an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventFault {
     /// A stable word for programs.
+    #[schema(value_type = String)]
     pub code: &'static str,
     /// For people.
+    #[schema(value_type = String)]
     pub detail: Cow<'static, str>,
     /// JSON pointer (RFC 6901) into the event.
     pub pointer: String,
+}
+
+/// The body of a 202 or 207.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({ "accepted": 1, "rejected": 0 }))]
+pub struct Accepted {
+    /// How many events are durable.
+    accepted: usize,
+    /// How many were refused for good.
+    rejected: usize,
+    /// Those, by index.
+    #[schema(required = false)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<EventError>,
+    /// Where ids were filled in: that of each event by index, `null` for one that was refused.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<Vec<Option<String>>>,
+}
+
+/// A problem that says of each event why it was not stored.
+#[derive(Serialize, ToSchema)]
+pub struct Unstored {
+    #[serde(flatten)]
+    problem: Problem,
+    /// How many events are durable.
+    accepted: usize,
+    /// How many were refused for good.
+    rejected: usize,
+    /// Every event that was not stored, by index.
+    errors: Vec<EventError>,
 }
 
 /// What became of the events of a request.
@@ -71,13 +111,19 @@ pub struct Outcome {
     pub ids: Option<Vec<Option<String>>>,
     /// The request asked for all or nothing.
     pub strict: bool,
+    /// The same counts by type.
+    pub tally: Tally,
 }
 
 impl Outcome {
     /// A strict request with an invalid event: nothing is stored.
     pub fn withheld(checked: Checked) -> Self {
+        let mut tally = Tally::new(checked.types);
+        checked.places.iter().for_each(|place| tally.of(place.kind).withheld += 1);
+        count_rejected(&mut tally, &checked.rejected);
         Self {
             withheld: checked.records.len(),
+            tally,
             rejected: checked.rejected.into_iter().map(EventError::rejected).collect(),
             strict: true,
             ..Self::default()
@@ -88,11 +134,14 @@ impl Outcome {
     pub fn appended(
         places: Vec<Place>,
         rejected: Vec<Rejected>,
+        types: Types,
         results: Vec<Result<Appended, AppendError>>,
         return_ids: bool,
         strict: bool,
     ) -> Self {
         let mut ids = return_ids.then(|| vec![None; places.len() + rejected.len()]);
+        let mut tally = Tally::new(types);
+        count_rejected(&mut tally, &rejected);
         let mut outcome = Self {
             rejected: rejected.into_iter().map(EventError::rejected).collect(),
             strict,
@@ -100,7 +149,14 @@ impl Outcome {
         };
         let mut results = results.into_iter();
         for place in places {
-            match results.next() {
+            let ends = tally.of(place.kind);
+            let result = results.next();
+            match &result {
+                Some(Ok(_)) => ends.accepted += 1,
+                Some(Err(AppendError::Refused(_))) => ends.rejected += 1,
+                Some(Err(_)) | None => ends.unavailable += 1,
+            }
+            match result {
                 Some(Ok(_)) => {
                     outcome.accepted += 1;
                     if let Some(slot) = ids.as_mut().and_then(|ids| ids.get_mut(place.index)) {
@@ -126,6 +182,7 @@ impl Outcome {
         }
         outcome.rejected.sort_by_key(|error| error.index);
         outcome.ids = ids;
+        outcome.tally = tally;
         outcome
     }
 
@@ -140,17 +197,9 @@ impl Outcome {
     }
 
     fn success(self, status: StatusCode) -> Response {
-        #[derive(Serialize)]
-        struct Body {
-            accepted: usize,
-            rejected: usize,
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            errors: Vec<EventError>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            ids: Option<Vec<Option<String>>>,
-        }
         let rejected = self.rejected.len();
-        let body = Body { accepted: self.accepted, rejected, errors: self.rejected, ids: self.ids };
+        let body =
+            Accepted { accepted: self.accepted, rejected, errors: self.rejected, ids: self.ids };
         let Ok(body) = serde_json::to_vec(&body) else {
             // Numbers, texts and lists always are JSON.
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -226,9 +275,13 @@ impl IntoResponse for Outcome {
     }
 }
 
+fn count_rejected(tally: &mut Tally, rejected: &[Rejected]) {
+    rejected.iter().for_each(|rejected| tally.of(rejected.place.kind).rejected += 1);
+}
+
 impl EventError {
     fn rejected(rejected: Rejected) -> Self {
-        let Place { index, line, id } = rejected.place;
+        let Place { index, line, id, .. } = rejected.place;
         let mut faults = rejected.faults.into_iter().take(1 + MORE_FAULTS).map(EventFault::from);
         let fault = faults.next().unwrap_or_else(|| EventFault {
             code: "invalid_event",
@@ -239,7 +292,7 @@ impl EventError {
     }
 
     fn of(place: Place, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        let Place { index, line, id } = place;
+        let Place { index, line, id, .. } = place;
         let fault = EventFault { code, detail: detail.into(), pointer: String::new() };
         Self { index, line, id, fault, more: Vec::new() }
     }
@@ -258,7 +311,7 @@ mod tests {
     const STORED: Result<Appended, AppendError> = Ok(Appended { partition: 0, offset: 0 });
 
     fn place(index: usize) -> Place {
-        Place { index, line: None, id: Some(format!("id-{index}")) }
+        Place { index, line: None, id: Some(format!("id-{index}")), kind: None }
     }
 
     fn invalid(index: usize) -> Rejected {
@@ -269,7 +322,7 @@ mod tests {
     fn outcome(results: Vec<Result<Appended, AppendError>>, invalid_after: usize) -> Outcome {
         let places = (0..results.len()).map(place).collect();
         let rejected = (results.len()..results.len() + invalid_after).map(invalid).collect();
-        Outcome::appended(places, rejected, results, true, false)
+        Outcome::appended(places, rejected, Types::default(), results, true, false)
     }
 
     fn retry() -> Result<Appended, AppendError> {
@@ -306,8 +359,14 @@ mod tests {
 
     #[test]
     fn a_record_without_a_result_is_not_accepted() {
-        let outcome =
-            Outcome::appended(vec![place(0), place(1)], vec![], vec![STORED], false, false);
+        let outcome = Outcome::appended(
+            vec![place(0), place(1)],
+            vec![],
+            Types::default(),
+            vec![STORED],
+            false,
+            false,
+        );
         assert_eq!(outcome.accepted, 1);
         assert_eq!(outcome.unavailable[0].fault.code, "outcome_unknown");
     }
@@ -334,6 +393,7 @@ mod tests {
         let outcome = Outcome::appended(
             vec![place(0), place(2)],
             vec![invalid(1), invalid(3)],
+            Types::default(),
             vec![refused(), refused()],
             false,
             false,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use http_body_util::BodyExt;
+use tokio::time::timeout;
 
 use crate::{budget::Share, refusal::Refusal};
 
@@ -21,16 +22,21 @@ pub fn declared(body: &Body) -> Option<usize> {
     body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
 }
 
-/// Reads a body of at most `limit` bytes; `declared`, its announced length, is no larger.
+/// Reads a body of at most `limit` bytes; `declared`, its announced length, is no larger. Its client
+/// may pause for `idle` at most.
 pub async fn read(
     body: &mut Body,
     declared: Option<usize>,
     limit: usize,
+    idle: Duration,
     share: &mut Share,
 ) -> Result<Vec<u8>, Refusal> {
     // Pages that were not written yet hold no memory, so this costs nothing before the bytes come.
     let mut bytes = Vec::with_capacity(declared.unwrap_or(0).min(limit));
-    while let Some(frame) = body.frame().await {
+    let next = async |body: &mut Body| {
+        timeout(idle, body.frame()).await.map_err(|_| Refusal::Stalled(idle))
+    };
+    while let Some(frame) = next(body).await? {
         let Ok(data) = frame.map_err(|_| Refusal::BodyCutShort)?.into_data() else { continue };
         if data.len() > limit - bytes.len() {
             return Err(Refusal::BodyTooLarge(limit));
@@ -54,7 +60,7 @@ pub async fn discard(body: &mut Body) {
         }
     };
     // Whether it was all of it does not matter: the answer is sent in any case.
-    let _ = tokio::time::timeout(DISCARD_TIME, all).await;
+    let _ = timeout(DISCARD_TIME, all).await;
 }
 
 #[cfg(test)]
@@ -68,9 +74,9 @@ mod tests {
     async fn a_body_is_refused_at_the_first_byte_over_its_limit() {
         let budget = Budget::new(1000, Gauge::default());
         let mut share = budget.share();
-        let exact = read(&mut Body::from("12345"), None, 5, &mut share).await;
+        let exact = read(&mut Body::from("12345"), None, 5, Duration::MAX, &mut share).await;
         assert_eq!(exact.unwrap(), b"12345");
-        let over = read(&mut Body::from("123456"), None, 5, &mut share).await;
+        let over = read(&mut Body::from("123456"), None, 5, Duration::MAX, &mut share).await;
         assert_eq!(over, Err(Refusal::BodyTooLarge(5)));
     }
 }

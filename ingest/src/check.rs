@@ -7,7 +7,10 @@ use eventlog::Record;
 use http::HeaderMap;
 use schemas::{Defaults, Event, Fault, Filled};
 
-use crate::parse::Piece;
+use crate::{
+    parse::Piece,
+    tally::{TypeIndex, Types},
+};
 
 /// An id longer than this is not repeated in an answer.
 const SHOWN_ID_BYTES: usize = 1024;
@@ -21,6 +24,8 @@ pub struct Place {
     pub line: Option<usize>,
     /// Its id, as far as it is known.
     pub id: Option<String>,
+    /// Its type, as far as it is known.
+    pub kind: TypeIndex,
 }
 
 /// An event that can never be stored as it is.
@@ -43,6 +48,8 @@ pub struct Checked {
     pub rejected: Vec<Rejected>,
     /// Whether any event got its id here.
     pub ids_filled: bool,
+    /// The types of its events.
+    pub types: Types,
 }
 
 impl Checked {
@@ -105,8 +112,13 @@ impl Checked {
         known_id: impl FnOnce() -> Option<String>,
         encode: impl FnOnce(&Event) -> Result<Record, Vec<Fault>>,
     ) {
-        let place = |id| Place { index, line, id };
-        match event.and_then(|(event, filled)| Ok((encode(&event)?, event.id, filled.id))) {
+        let mut kind = None;
+        let encoded = event.and_then(|(event, filled)| {
+            kind = self.types.index(&event.kind);
+            Ok((encode(&event)?, event.id, filled.id))
+        });
+        let place = |id| Place { index, line, id, kind };
+        match encoded {
             Ok((record, id, filled)) => {
                 self.ids_filled |= filled;
                 self.records.push(record);

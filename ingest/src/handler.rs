@@ -21,8 +21,16 @@ use axum::{
 };
 use eventlog::{AppendError, Appended, Record};
 use http::{HeaderMap, StatusCode, header::EXPECT};
-use schemas::{Defaults, Event, topics};
-use service::http::request_id;
+use schemas::{
+    Defaults, Event,
+    shapes::{CloudEvent, PlainEvent},
+    topics,
+};
+use service::{
+    auth::{Caller, Scope},
+    http::request_id,
+    problem::Problem,
+};
 use tokio::{
     task::JoinError,
     time::{Instant, timeout_at},
@@ -30,7 +38,7 @@ use tokio::{
 
 use crate::{
     Ingest,
-    answer::Outcome,
+    answer::{Accepted, Outcome, Unstored},
     body,
     budget::{Budget, Share},
     check::{self, Checked},
@@ -53,17 +61,91 @@ pub struct Door {
     reported: AtomicU64,
 }
 
+/// The body of `application/json`.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it only describes")]
+enum OneOrMany {
+    /// One event.
+    One(PlainEvent),
+    /// Several.
+    Many(Vec<PlainEvent>),
+}
+
 /// A request whose body is whole.
 struct Posted {
+    caller: Caller,
     head: Head,
     headers: HeaderMap,
     bytes: Vec<u8>,
 }
 
-/// `POST /v1/events`
-pub async fn post_events(State(door): State<Arc<Door>>, request: Request) -> Response {
+/// Post events
+///
+/// Each event gets its own result, and a 2xx means that what it accepts is durable. On 408, 429 and 503
+/// the whole request may be sent again. In binary mode (any content type with `ce-` headers) the body is
+/// the data of one event.
+#[utoipa::path(
+    post, path = "/v1/events", tag = "writing",
+    request_body(content(
+        (CloudEvent = "application/cloudevents+json"),
+        (Vec<CloudEvent> = "application/cloudevents-batch+json", example = json!([
+            { "specversion": "1.0", "id": "2", "source": "/shop", "type": "order.placed" }
+        ])),
+        (String = "application/x-ndjson", example = json!(
+            "{\"specversion\":\"1.0\",\"id\":\"3\",\"source\":\"/shop\",\"type\":\"order.placed\"}\n"
+        )),
+        (OneOrMany = "application/json", example = json!([
+            { "source": "/shop", "type": "order.placed", "data": { "amount": 3 } }
+        ]))
+    )),
+    params(
+        ("ce-specversion" = Option<String>, Header, description = "Binary mode: `1.0`"),
+        ("ce-id" = Option<String>, Header, description = "Binary mode: the id"),
+        ("ce-source" = Option<String>, Header, description = "Binary mode: the source"),
+        ("ce-type" = Option<String>, Header, description = "Binary mode: the type"),
+        ("Prefer" = Option<String>, Header,
+            description = "`handling=strict` stores nothing when any event is invalid"),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "Makes the ids that are filled in the same when the request comes again"),
+        ("Content-Encoding" = Option<String>, Header,
+            description = "`gzip`, `zstd`, `br` or `deflate`, up to four on top of each other"),
+    ),
+    responses(
+        (status = 202, description = "Every event is durable", body = Accepted,
+            content_type = "application/json"),
+        (status = 207, description = "Some were refused for good, the others are durable",
+            body = Accepted, content_type = "application/json",
+            headers(("penstock-rejected" = usize, description = "How many were refused"))),
+        (status = 400, description = "Not parseable as a whole", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "No key, or one that is not known", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 403, description = "The key lacks the scope `write`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 408, description = "The body came too slowly", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "The body or the batch is over a limit, which is named",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Content type, charset or encoding not known; the known are named",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "No event was valid, or one was not in a strict request",
+            body = Unstored, content_type = "application/problem+json"),
+        (status = 429, description = "Over the key's rate: nothing was stored", body = Problem,
+            content_type = "application/problem+json",
+            headers(("retry-after" = u32, description = "Seconds"))),
+        (status = 503, description = "At least one event could not be stored now: retry the request",
+            body = Problem, content_type = "application/problem+json",
+            headers(("retry-after" = u32, description = "Seconds"))),
+    )
+)]
+pub async fn post_events(
+    State(door): State<Arc<Door>>,
+    caller: Caller,
+    request: Request,
+) -> Response {
     let started = Instant::now();
-    let response = match door.receive(request, started).await {
+    let response = match door.receive(caller, request, started).await {
         Ok(outcome) => outcome.into_response(),
         Err(refusal) => {
             tracing::debug!(
@@ -89,12 +171,13 @@ impl Door {
 
     async fn receive(
         self: &Arc<Self>,
+        caller: Caller,
         request: Request,
         started: Instant,
     ) -> Result<Outcome, Refusal> {
         let deadline = started + self.ingest.config.timeout;
         let (parts, mut body) = request.into_parts();
-        let head = match self.admit(&parts.headers, &body) {
+        let head = match self.admit(&caller, &parts.headers, &body) {
             Ok(head) => head,
             Err(refusal) => {
                 // Polling the body would tell a client that asked first to go on sending it.
@@ -107,7 +190,7 @@ impl Door {
         let mut share = self.budget.share();
         let bytes = self.read(&mut body, &mut share, deadline).await?;
         drop(body);
-        let posted = Posted { head, headers: parts.headers, bytes };
+        let posted = Posted { caller, head, headers: parts.headers, bytes };
         let decided = Arc::clone(self).decide(posted, share, deadline);
         let request_id = request_id::current().unwrap_or_default();
         tokio::spawn(request_id::scope(request_id, decided)).await.unwrap_or_else(internal)
@@ -121,24 +204,31 @@ impl Door {
         deadline: Instant,
     ) -> Result<Outcome, Refusal> {
         let strict = posted.head.strict;
+        let key = posted.caller.name.clone();
         let (checked, share) = self.check(posted, share).await?;
         let outcome = if strict && !checked.rejected.is_empty() {
             Outcome::withheld(checked)
         } else {
             self.append(checked, strict, share, deadline).await
         };
-        self.ingest.metrics.decided(&outcome);
+        self.ingest.metrics.decided(&key, &outcome);
         self.report(&outcome);
         Ok(outcome)
     }
 
     /// What can be decided before the body is read.
-    fn admit(&self, headers: &HeaderMap, body: &Body) -> Result<Head, Refusal> {
+    fn admit(&self, caller: &Caller, headers: &HeaderMap, body: &Body) -> Result<Head, Refusal> {
+        caller.require(Scope::Write)?;
         let head = Head::read(headers)?;
         let declared = body::declared(body).unwrap_or(0);
         let limit = self.ingest.config.max_body_bytes;
         if declared > limit {
             return Err(Refusal::BodyTooLarge(limit));
+        }
+        if let Some(limits) = caller.limits() {
+            // Its events are not counted yet; what cannot pass in any case is not even read.
+            let bytes = if head.codings.is_empty() { declared } else { 0 };
+            limits.would_take(1, bytes.max(1))?;
         }
         if !self.budget.has(declared) {
             return Err(Refusal::OverBudget);
@@ -154,12 +244,14 @@ impl Door {
     ) -> Result<Vec<u8>, Refusal> {
         let config = &self.ingest.config;
         let declared = body::declared(body);
-        let read = body::read(body, declared, config.max_body_bytes, share);
+        let read =
+            body::read(body, declared, config.max_body_bytes, config.body_idle_timeout, share);
         match timeout_at(deadline, read).await {
             Ok(Ok(bytes)) => {
                 self.ingest.metrics.body_bytes.inc_by(bytes.len() as u64);
                 Ok(bytes)
             }
+            Ok(Err(refusal @ Refusal::Stalled(_))) => Err(refusal),
             Ok(Err(refusal)) => {
                 share.shrink(usize::MAX);
                 body::discard(body).await;
@@ -189,8 +281,9 @@ impl Door {
 
     /// From the bytes as sent to records; on return `share` stands for the records alone.
     fn examine(&self, posted: Posted, now: i64, share: &mut Share) -> Result<Checked, Refusal> {
-        let Ingest { config, codec, namespace, .. } = &*self.ingest;
-        let Posted { head, headers, mut bytes } = posted;
+        let Ingest { config, codec, .. } = &*self.ingest;
+        let Posted { caller, head, headers, mut bytes } = posted;
+        let namespace = &caller.namespace;
         if !head.codings.is_empty() {
             let limit = config.max_decompressed_bytes;
             let decoded = decode::decode(&bytes, &head.codings, limit, share)?;
@@ -208,10 +301,15 @@ impl Door {
         };
         let (length, largest) = (bytes.len(), config.max_event_bytes);
         let encode = |event: &Event| codec.encode(event);
+        let charge = |events| caller.limits().map_or(Ok(()), |limits| limits.take(events, length));
         let checked = match head.form {
-            Form::Binary => check::binary(&headers, bytes, largest, &mut defaults, encode),
+            Form::Binary => {
+                charge(1)?;
+                check::binary(&headers, bytes, largest, &mut defaults, encode)
+            }
             form => {
                 let pieces = parse::split(&bytes, form, config.max_batch_events)?;
+                charge(pieces.len())?;
                 check::events(&pieces, largest, &mut defaults, encode)
             }
         };
@@ -227,12 +325,12 @@ impl Door {
         share: Share,
         deadline: Instant,
     ) -> Outcome {
-        let Checked { records, places, rejected, ids_filled } = checked;
+        let Checked { records, places, rejected, ids_filled, types } = checked;
         let results = match records.is_empty() {
             true => Vec::new(),
             false => self.append_records(records, share, deadline).await,
         };
-        Outcome::appended(places, rejected, results, ids_filled, strict)
+        Outcome::appended(places, rejected, types, results, ids_filled, strict)
     }
 
     /// The one append of a request. What has no answer by the deadline has an unknown fate.

@@ -38,13 +38,14 @@ mod metrics;
 mod parse;
 mod refusal;
 mod server;
+mod tally;
 
 use std::sync::Arc;
 
-use axum::{Router, routing::post};
 use eventlog::Log;
 use schemas::Codec;
 use service::config::IngestConfig;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use metrics::Metrics;
 pub use server::{Server, door_of, run};
@@ -59,12 +60,10 @@ pub struct Ingest {
     pub codec: Codec,
     /// Counts them.
     pub metrics: Metrics,
-    /// The tenant of every event that comes in, until there are API keys.
-    pub namespace: Arc<str>,
 }
 
 /// The route `POST /v1/events`. One router is one byte budget.
-pub fn router(ingest: Arc<Ingest>) -> Router {
+pub fn router(ingest: Arc<Ingest>) -> OpenApiRouter {
     let door = Arc::new(handler::Door::new(ingest));
-    Router::new().route("/v1/events", post(handler::post_events)).with_state(door)
+    OpenApiRouter::new().routes(routes!(handler::post_events)).with_state(door)
 }

@@ -1,4 +1,7 @@
-//! What the door counts. Labels come from fixed sets of words, never from events.
+//! What the door counts. Labels come from fixed sets of words, but for the names of keys and the
+//! types of events, of which [`Keyed`] lets in a bounded number.
+
+mod keyed;
 
 use std::time::Duration;
 
@@ -14,6 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use self::keyed::Keyed;
 use crate::answer::{EventError, Outcome};
 
 /// The counters of the door; clones share them.
@@ -23,6 +27,8 @@ pub struct Metrics {
     pub requests: Family<Status, Counter>,
     /// Events of parsed requests, each in exactly one outcome.
     pub events: Family<EventOutcome, Counter>,
+    /// Events by the key that posted them, their type and their outcome.
+    keyed: Keyed,
     /// Bytes of bodies that were read to their end, as sent.
     pub body_bytes: Counter,
     /// Bytes of bodies and records that requests hold now.
@@ -57,6 +63,7 @@ impl Metrics {
         let metrics = Self {
             requests: Family::default(),
             events: Family::default(),
+            keyed: Keyed::default(),
             body_bytes: Counter::default(),
             in_flight_bytes: Gauge::default(),
             request_seconds: histogram(),
@@ -68,6 +75,11 @@ impl Metrics {
             "events",
             "Events of parsed requests, by outcome and by the code of the first fault",
             metrics.events.clone(),
+        );
+        registry.register(
+            "key_events",
+            "Events of parsed requests, by key, type (of at most 64 for each key) and outcome",
+            metrics.keyed.family(),
         );
         registry.register_with_unit(
             "body",
@@ -103,8 +115,9 @@ impl Metrics {
         self.request_seconds.observe(took.as_secs_f64());
     }
 
-    /// Counts what became of the events of a request.
-    pub fn decided(&self, outcome: &Outcome) {
+    /// Counts what became of the events of a request that this key posted.
+    pub fn decided(&self, key: &str, outcome: &Outcome) {
+        self.keyed.count(key, &outcome.tally);
         self.count("accepted", "", outcome.accepted);
         self.count("withheld", "", outcome.withheld);
         self.count_errors("rejected", &outcome.rejected);

@@ -9,7 +9,7 @@ use http::{
     header::{ACCEPT, ACCEPT_ENCODING, RETRY_AFTER},
 };
 use serde::Serialize;
-use service::problem::Problem;
+use service::{auth::OverLimit, problem::Problem};
 
 use crate::{
     budget::Spent,
@@ -30,6 +30,12 @@ pub struct Position {
 /// Why a request was refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// A caller without the scope.
+    #[error("{}", .0.detail)]
+    Forbidden(Box<Problem>),
+    /// More than the caller's key may post.
+    #[error(transparent)]
+    OverLimit(OverLimit),
     /// No content type.
     #[error("the request has no Content-Type; known are {}", CONTENT_TYPES.join(", "))]
     MissingContentType,
@@ -99,6 +105,9 @@ pub enum Refusal {
         "the body did not arrive within the timeout of the request, {0:?}; retry the whole request"
     )]
     TooSlow(std::time::Duration),
+    /// Nothing of the body arrived for a while.
+    #[error("nothing of the body arrived for body_idle_timeout, {0:?}; retry the whole request")]
+    Stalled(std::time::Duration),
     /// A bug of ours.
     #[error("the request could not be processed; the log of the server says why")]
     Internal,
@@ -113,11 +122,32 @@ impl From<Spent> for Refusal {
     }
 }
 
+impl From<OverLimit> for Refusal {
+    fn from(over: OverLimit) -> Self {
+        Self::OverLimit(over)
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(lacks_scope: Problem) -> Self {
+        Self::Forbidden(Box::new(lacks_scope))
+    }
+}
+
 impl Refusal {
     /// Status, code and title.
     fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         use Refusal as R;
         match self {
+            R::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
+            R::OverLimit(OverLimit::Rate { .. }) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "The key posts too much")
+            }
+            R::OverLimit(OverLimit::Burst { .. }) => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "larger_than_burst",
+                "The request is larger than the key may send at once",
+            ),
             R::MissingContentType | R::UnknownContentType(_) => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unknown_content_type",
@@ -162,8 +192,8 @@ impl Refusal {
             R::OverBudget => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too much is in flight")
             }
-            R::TooSlow(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "timeout", "The body came too slowly")
+            R::TooSlow(_) | R::Stalled(_) => {
+                (StatusCode::REQUEST_TIMEOUT, "slow_body", "The body came too slowly")
             }
             R::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server has a defect")
@@ -182,7 +212,12 @@ impl Refusal {
     }
 
     fn limit(&self) -> Option<(&'static str, usize)> {
+        let whole = |limit: &u64| usize::try_from(*limit).unwrap_or(usize::MAX);
         match self {
+            Self::OverLimit(OverLimit::Rate { unit, per_second, .. }) => {
+                Some((unit, whole(per_second)))
+            }
+            Self::OverLimit(OverLimit::Burst { unit, burst, .. }) => Some((unit, whole(burst))),
             Self::BodyTooLarge(limit) => Some(("max_body_bytes", *limit)),
             Self::DecompressedTooLarge(limit) => Some(("max_decompressed_bytes", *limit)),
             Self::TooManyEvents(limit) => Some(("max_batch_events", *limit)),
@@ -194,6 +229,7 @@ impl Refusal {
         let (status, code, title) = self.kind();
         let problem = Problem::new(status, code, title, self.to_string());
         let problem = match self {
+            Self::Forbidden(problem) => return *problem.clone(),
             Self::Malformed { at, .. } => problem.with("position", at),
             Self::EncodingTruncated { at, .. } => {
                 problem.with("position", serde_json::json!({ "byte": at }))
@@ -212,8 +248,8 @@ impl Refusal {
             _ => problem,
         };
         match status {
-            // A client reads the same members of every 503.
-            StatusCode::SERVICE_UNAVAILABLE => problem
+            // A client reads the same members of every answer that asks for a retry.
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => problem
                 .with("accepted", 0)
                 .with("rejected", 0)
                 .with("errors", serde_json::Value::Array(Vec::new())),
@@ -234,6 +270,10 @@ impl IntoResponse for Refusal {
             }
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 (RETRY_AFTER, Ok(RETRY_AFTER_SECONDS))
+            }
+            // In whole seconds (RFC 9110, 10.2.3), so never too early.
+            Self::OverLimit(OverLimit::Rate { wait, .. }) => {
+                (RETRY_AFTER, Ok(HeaderValue::from(wait.as_secs() + 1)))
             }
             _ => return response,
         };

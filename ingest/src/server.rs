@@ -3,18 +3,18 @@
 //! It needs the log and nothing else. It binds before it opens the log, and answers 503 until the
 //! log is there, so that clients have one rule: retry.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Result, anyhow};
-use axum::Router;
-use schemas::{Backbone, DEFAULT_NAMESPACE, backbone::Setup, topics};
+use schemas::{Backbone, backbone::Setup, topics};
 use service::{
     app::{App, announce},
     config::{Config, Loaded, Shared},
-    http, process,
+    http, openapi, process,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{Ingest, Metrics, router};
 
@@ -27,6 +27,8 @@ pub struct Server {
     /// Where operators look.
     pub admin_addr: SocketAddr,
     config: Config,
+    /// Where the configuration came from.
+    file: Option<PathBuf>,
     setup: Setup,
     http: TcpListener,
     admin: TcpListener,
@@ -45,17 +47,17 @@ pub async fn run(loaded: Loaded, shutdown: CancellationToken) -> Result<()> {
 impl Server {
     /// Checks and binds.
     pub async fn bind(loaded: Loaded) -> Result<Self> {
-        let config = loaded.config;
+        let Loaded { config, file, .. } = loaded;
         let setup = Setup::of(&config).map_err(|mistakes| anyhow!(mistakes.join("\n")))?;
         let http = http::bind(config.http.listen, "http.listen").await?;
         let admin = http::bind(config.admin.listen, "admin.listen").await?;
         let (http_addr, admin_addr) = (http.local_addr()?, admin.local_addr()?);
-        Ok(Self { http_addr, admin_addr, config, setup, http, admin })
+        Ok(Self { http_addr, admin_addr, config, file, setup, http, admin })
     }
 
     /// Opens the log, however long that takes, and serves.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { http_addr, admin_addr, config, setup, http, admin } = self;
+        let Self { http_addr, admin_addr, config, file, setup, http, admin } = self;
         let mut meters = process::meters(NAME);
         let log_metrics = eventlog::Metrics::register(&mut meters);
         let http_metrics = http::Metrics::register(&mut meters);
@@ -63,14 +65,14 @@ impl Server {
         let mut app = App::start(NAME, admin, meters, &config)?;
         announce(NAME, Some(http_addr), admin_addr, &config);
         let (door, upkeep) = (app.stage(), app.stage());
-        let routes = app.serve_http(door, http, &config, http_metrics);
+        let routes = app.serve_http(door, http, &config, file.as_deref(), http_metrics)?;
         let part = app.part("log");
         let assemble = async {
             let topics = [topics::RAW];
             let open = Backbone::open(&config, &setup, &topics, log_metrics, &part);
             let backbone = open.await?;
             backbone.attend(&mut app, upkeep, part.clone());
-            routes.set(door_of(&config, &backbone, metrics));
+            routes.set(openapi::published(door_of(&config, &backbone, metrics)));
             app.ready();
             Ok(())
         };
@@ -80,12 +82,11 @@ impl Server {
 }
 
 /// The routes of the door on this log.
-pub fn door_of(config: &Config, backbone: &Backbone, metrics: Metrics) -> Router {
+pub fn door_of(config: &Config, backbone: &Backbone, metrics: Metrics) -> OpenApiRouter {
     router(Arc::new(Ingest {
         config: config.ingest.clone(),
         log: backbone.log.clone(),
         codec: backbone.codec.clone(),
         metrics,
-        namespace: DEFAULT_NAMESPACE.into(),
     }))
 }

@@ -124,12 +124,81 @@ async fn a_large_body_takes_the_same_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_does_not_arrive_in_time_is_503() {
-    let server = Server::with(|config| config.timeout = Duration::from_millis(200)).await;
+async fn a_body_that_is_not_whole_in_time_is_408_however_steadily_it_comes() {
+    let server = Server::with(|config| config.timeout = Duration::from_millis(300)).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: {JSON}\r\ncontent-length: 99\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut read, mut write) = stream.split();
+    let trickle = async {
+        while write.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut answer = vec![0; 4096];
+    let length = tokio::select! {
+        length = timeout(Duration::from_secs(5), read.read(&mut answer)) => length.unwrap().unwrap(),
+        () = trickle => 0,
+    };
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"slow_body\""), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_stalls_is_408_long_before_the_request_times_out() {
+    let server = Server::with(|config| config.body_idle_timeout = Duration::from_millis(100)).await;
     let answer = send_all_then_read(&server, "content-length: 100", b"[").await;
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(answer.contains("\r\nretry-after: "), "{answer}");
-    assert!(answer.contains("\"accepted\":0"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"slow_body\""), "{answer}");
+    assert_eq!(server.metric("penstock_ingest_in_flight_bytes"), 0.0);
+    assert_eq!(server.post(JSON, event("a")).await.status, 202, "others are served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_first_is_told_to_go_on_and_then_answered() {
+    let server = Server::start().await;
+    let body = event("a");
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: {JSON}\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let go_on = read_head(&mut stream).await;
+    assert_eq!(go_on, "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 202 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nests_too_deep_is_that_events_error_alone_and_says_where() {
+    let server = Server::start().await;
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let data =
+        |levels| event("deep").replace("\"data\":1", &format!("\"data\":{}", nested(levels)));
+    let extension = event("deep").replacen('{', &format!("{{\"x\":{},", nested(100_000)), 1);
+    let answer =
+        server.post(BATCH, batch(&[event("a"), data(101), data(200_000), data(100)])).await;
+    assert_eq!((answer.status, &answer.json["accepted"]), (207, &json!(2)));
+    for (error, index) in answer.json["errors"].as_array().unwrap().iter().zip([1, 2]) {
+        assert_eq!((&error["index"], &error["code"]), (&json!(index), &json!("invalid_data")));
+        assert_eq!(error["pointer"], "/data");
+    }
+    assert_eq!(server.post(NDJSON, extension).await.status, 422, "and no stack is exhausted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attribute_that_keys_are_made_of_is_bounded() {
+    let server = Server::start().await;
+    let long = |bytes: usize| event("a").replace("/test", &format!("/{}", "x".repeat(bytes - 1)));
+    let answer = server.post(BATCH, batch(&[long(8192), long(8193)])).await;
+    let error = &answer.json["errors"][0];
+    assert_eq!(
+        (answer.status, &error["index"], &error["pointer"]),
+        (207, &json!(1), &json!("/source"))
+    );
+    assert!(error["detail"].as_str().unwrap().contains("8192"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

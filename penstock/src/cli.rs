@@ -8,13 +8,15 @@ use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
 use service::{
+    auth::Scope,
     cli::{self, ConfigFile, ServiceArgs},
-    config::{TelemetryConfig, check_log_url, check_store_url},
+    config::{TelemetryConfig, check_log_url, check_name, check_store_url},
     telemetry,
 };
 
 use crate::{
     demo::{self, DemoOptions},
+    keys::{self, NewKey},
     post::{self, PostOptions},
     run,
 };
@@ -42,6 +44,7 @@ enum Command {
     Run(RunArgs),
     Post(PostArgs),
     Config(ConfigArgs),
+    Keys(KeysArgs),
 }
 
 /// Show the whole way, from HTTP POST to answers, on a month of real flights
@@ -120,6 +123,50 @@ enum ConfigCommand {
     Show(ConfigFile),
 }
 
+/// Make API keys
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penstock keys new --name checkout --namespace shop --scope write
+  penstock keys new --name reports --namespace shop --scope read --json")]
+struct KeysArgs {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    New(NewKeyArgs),
+}
+
+/// Make a key, and print it with the [[keys]] table to paste
+///
+/// The key is printed this once and kept nowhere: the table holds its hash. Servers take the table
+/// in without a restart. Nothing is asked of a server, and no file is changed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penstock keys new --name checkout --namespace shop --scope write --scope read
+  penstock keys new --name checkout --namespace shop --scope write --json | jq -r .key")]
+struct NewKeyArgs {
+    /// What logs and metrics call it
+    #[arg(long, value_parser = name)]
+    name: String,
+    /// The tenant whose events it writes and reads
+    #[arg(long, value_parser = name)]
+    namespace: String,
+    /// What it may do: write, read, admin or operator; may be given several times
+    #[arg(long = "scope", required = true, value_name = "SCOPE", value_parser = Scope::parse)]
+    scopes: Vec<Scope>,
+    /// Print JSON: the key, and what the table holds
+    #[arg(long)]
+    json: bool,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned())
+}
+
 /// Post NDJSON files of structured CloudEvents, one event per line
 ///
 /// Batches that are answered with 429 or 503, or not at all, are tried again; that is safe,
@@ -130,6 +177,7 @@ enum ConfigCommand {
 #[command(after_help = "\
 Examples:
   penstock post events.ndjson
+  PENSTOCK_KEY=pk_... penstock post events.ndjson
   zcat january.ndjson.gz | penstock post - --url http://pipeline:8080
   jq -c .event events.ndjson.rejects.ndjson | penstock post -     once they are corrected")]
 struct PostArgs {
@@ -139,6 +187,10 @@ struct PostArgs {
     /// The server
     #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = server)]
     url: Url,
+    /// A file with the API key alone in it; without, the key is in the environment's PENSTOCK_KEY,
+    /// and without that none is sent
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
     /// Events in a request
     #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
@@ -176,11 +228,16 @@ async fn dispatch(command: Command) -> Result<()> {
             ConfigCommand::Check(file) => run::check(file.config.as_deref()),
             ConfigCommand::Show(file) => run::show(file.config.as_deref()),
         },
+        Command::Keys(KeysArgs { command: KeysCommand::New(new) }) => {
+            let NewKeyArgs { name, namespace, scopes, json } = new;
+            keys::new(NewKey { name, namespace, scopes, json })
+        }
         Command::Post(args) => {
             telemetry::init(&TelemetryConfig { filter: Some("warn".into()), ..Default::default() });
             post::post(PostOptions {
                 files: args.files,
                 url: args.url,
+                key: keys::of_caller(args.key_file.as_deref())?,
                 batch: args.batch as usize,
                 concurrency: args.concurrency as usize,
                 give_up: args.give_up,

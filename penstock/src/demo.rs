@@ -65,7 +65,8 @@ pub struct DemoOptions {
 /// Runs the demo; an error when anything differs from what the file says.
 pub async fn demo(options: DemoOptions) -> Result<()> {
     telemetry::init(&TelemetryConfig { filter: Some("warn".into()), ..TelemetryConfig::default() });
-    http::check_listen(options.listen, None).map_err(|error| anyhow!(error))?;
+    http::check_listen(options.listen, http::Admission::ThisMachine)
+        .map_err(|error| anyhow!(error))?;
     // Only for the message: the node binds again.
     drop(http::bind(options.listen, "--listen").await?);
     let shutdown = CancellationToken::new();
@@ -135,7 +136,7 @@ async fn show(http: SocketAddr, admin: SocketAddr) -> Result<()> {
 
 async fn post(http: SocketAddr, rows: u64) -> Result<u64> {
     let url = format!("http://{http}").parse()?;
-    let poster = Poster::new(&url, Duration::from_secs(30))?;
+    let poster = Poster::new(&url, None, Duration::from_secs(30))?;
     let mut progress = Progress::new("posting", Some(rows));
     let mut accepted = 0;
     let posted = post_all(&poster, Flights::open()?.batches(BATCH), CONCURRENCY, |posted| {
@@ -185,7 +186,7 @@ fn configuration(dir: &Path, options: &DemoOptions) -> Loaded {
         rollups: vec![rollup],
         ..Config::default()
     };
-    Loaded { config, base_dir: dir.to_owned() }
+    Loaded { config, base_dir: dir.to_owned(), file: None }
 }
 
 fn invite(http: SocketAddr, admin: SocketAddr) {

@@ -3,10 +3,11 @@
 //! [`cli`] is the face: it parses, calls one of the commands below, and turns the outcome into an
 //! exit code and a message. [`node`] is the house with everything in it; [`run`] keeps one running
 //! from a configuration, [`demo`] from a bundled one with sample data; [`post`] is the producer's
-//! side and speaks nothing but HTTP.
+//! side and speaks nothing but HTTP; [`keys`] makes what both sides share.
 
 pub mod cli;
 pub mod demo;
+pub mod keys;
 pub mod node;
 pub mod post;
 pub mod run;

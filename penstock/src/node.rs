@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use schemas::{Backbone, topics};
-use service::{app::App, config::Loaded, http, process};
+use service::{app::App, config::Loaded, http, openapi, process};
 use sink::query;
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +53,8 @@ impl Node {
         // In the order in which they stop.
         let (door, processing, storing, upkeep) =
             (app.stage(), app.stage(), app.stage(), app.stage());
-        let routes = app.serve_http(door, listener, config, http_metrics);
+        let routes =
+            app.serve_http(door, listener, config, loaded.file.as_deref(), http_metrics)?;
 
         let (log_part, store_part) = (app.part("log"), app.part("store"));
         let mut topics = processors::topics_of(plan.processors.iter().map(|(p, _)| p));
@@ -75,7 +76,8 @@ impl Node {
             &setup.instance,
         );
         let door = ingest::door_of(config, &backbone, metrics.ingest);
-        routes.set(door.merge(query::routes_of(config, &store, metrics.query)));
+        let read = query::routes_of(config, &store, metrics.query);
+        routes.set(openapi::published(door.merge(read)));
         app.ready();
         Ok(Self { http_addr, admin_addr, app })
     }

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use reqwest::Url;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::say;
+use crate::{keys::SecretKey, say};
 
 pub use self::{
     batch::{Batch, Batches},
@@ -36,6 +36,8 @@ pub struct PostOptions {
     pub files: Vec<PathBuf>,
     /// The server.
     pub url: Url,
+    /// The API key to show, if any.
+    pub key: Option<SecretKey>,
     /// Events in a request.
     pub batch: usize,
     /// Requests at once.
@@ -46,7 +48,7 @@ pub struct PostOptions {
 
 /// Posts the files one after the other; an error when any event is not stored.
 pub async fn post(options: PostOptions) -> Result<()> {
-    let poster = Poster::new(&options.url, options.give_up)?;
+    let poster = Poster::new(&options.url, options.key.as_ref(), options.give_up)?;
     let mut rejected = 0;
     for file in &options.files {
         rejected += post_file(&poster, file, &options).await?;

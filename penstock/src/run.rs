@@ -19,13 +19,14 @@ pub fn load(path: Option<&Path>) -> Result<Loaded> {
 /// Runs a node until it is told to stop, or until a part of it fails.
 pub async fn run(loaded: Loaded, shutdown: CancellationToken) -> Result<()> {
     let (log, store) = (masked_url(&loaded.config.log.url), masked_url(&loaded.config.store.url));
+    let scheme = if loaded.config.http.tls.is_some() { "https" } else { "http" };
     let node = tokio::select! {
         biased;
         node = Node::start(loaded, Bundle::default()) => node?,
         () = shutdown.cancelled() => return Ok(()), // nothing was acknowledged yet
     };
     say!("penstock {} is ready", env!("CARGO_PKG_VERSION"));
-    say!("  events and answers  http://{}", node.http_addr);
+    say!("  events and answers  {scheme}://{}", node.http_addr);
     say!("  for operators       http://{}  (/livez /readyz /metrics)", node.admin_addr);
     say!("  log                 {log}");
     say!("  store               {store}");

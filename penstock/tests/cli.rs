@@ -3,6 +3,7 @@
 
 use std::process::{Command, Output};
 
+use service::auth::key;
 use tempfile::TempDir;
 
 fn penstock(args: &[&str]) -> Output {
@@ -31,7 +32,8 @@ fn file(name: &str, text: &str) -> (TempDir, String) {
 
 #[test]
 fn help_has_examples_for_every_command() {
-    let commands: [&[&str]; 5] = [&[], &["demo"], &["run"], &["post"], &["config"]];
+    let commands: [&[&str]; 7] =
+        [&[], &["demo"], &["run"], &["post"], &["config"], &["keys"], &["keys", "new"]];
     for command in commands {
         let help = penstock(&[command, &["--help"]].concat());
         assert_eq!(code(&help), 0, "{command:?}");
@@ -42,13 +44,16 @@ fn help_has_examples_for_every_command() {
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 9] = [
         &[],
         &["rnu"],
         &["run", "--confg", "x"],
         &["post"],
         &["post", "x", "--batch", "0"],
         &["post", "x", "--url", "https://example.com"],
+        &["keys", "new", "--name", "a", "--namespace", "n"],
+        &["keys", "new", "--name", "a", "--namespace", "n", "--scope", "wirte"],
+        &["keys", "new", "--name", "a b", "--namespace", "n", "--scope", "write"],
     ];
     for args in wrong {
         let output = penstock(args);
@@ -137,4 +142,37 @@ fn the_demo_does_not_open_a_port_for_everybody() {
     let output = penstock(&["demo", "--once", "--listen", "0.0.0.0:0"]);
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("other machines can reach"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_new_key_is_printed_once_with_a_table_that_a_configuration_takes() {
+    let new = ["keys", "new", "--name", "checkout", "--namespace", "shop", "--scope", "write"];
+    let output = penstock(&[&new[..], &["--scope", "read"]].concat());
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let said = stdout(&output);
+    let key = said.lines().find_map(|line| line.trim().strip_prefix("pk_")).unwrap();
+    assert_eq!(said.matches(key).count(), 1, "{said}");
+    let table = &said[said.find("[[keys]]").unwrap()..];
+    let (_dir, path) = file("penstock.toml", &format!("[http]\nlisten = '0.0.0.0:0'\n{table}"));
+    let check = penstock(&["config", "check", "--config", &path]);
+    assert_eq!(code(&check), 0, "{}", stderr(&check));
+    let again = stdout(&penstock(&new));
+    assert!(!again.contains(key), "no key comes twice");
+}
+
+#[test]
+fn a_new_key_as_json_has_the_key_and_its_hash() {
+    let new = ["keys", "new", "--name", "a", "--namespace", "n", "--scope", "admin", "--json"];
+    let json: serde_json::Value = serde_json::from_str(&stdout(&penstock(&new))).unwrap();
+    let hash = key::write_hash(&key::hash(json["key"].as_str().unwrap()));
+    assert_eq!(json["hash"], hash);
+    assert_eq!(json["scopes"], serde_json::json!(["admin"]));
+}
+
+#[test]
+fn a_key_file_that_cannot_be_read_is_named() {
+    let (_dir, path) = file("in.ndjson", "{}");
+    let output = penstock(&["post", &path, "--key-file", "/nowhere.key"]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("cannot read the key in /nowhere.key"), "{}", stderr(&output));
 }

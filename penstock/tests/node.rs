@@ -21,7 +21,7 @@ fn config(dir: &Path) -> Loaded {
         store: StoreConfig { url: url("store"), min_free_bytes: 0, ..Default::default() },
         ..Config::default()
     };
-    Loaded { config, base_dir: dir.to_owned() }
+    Loaded { config, base_dir: dir.to_owned(), file: None }
 }
 
 async fn start(dir: &Path) -> Node {

@@ -9,9 +9,17 @@ use std::{
 
 use axum::{Router, extract::State, response::IntoResponse, routing::post};
 use http::StatusCode;
-use penstock::post::{PostOptions, post as run};
+use penstock::{
+    keys::SecretKey,
+    post::{PostOptions, post as run},
+};
 use serde_json::{Value, json};
-use service::http::{HttpOptions, serve};
+use service::{
+    auth::{Caller, Gate, Scope, key},
+    config::{Config, KeyConfig},
+    http::{HttpOptions, serve},
+    problem::Problem,
+};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -57,9 +65,19 @@ fn file(text: &str) -> (TempDir, PathBuf) {
 }
 
 async fn post_file(path: &Path, url: &str, batch: usize) -> Result<(), String> {
+    post_with(path, url, batch, None).await
+}
+
+async fn post_with(
+    path: &Path,
+    url: &str,
+    batch: usize,
+    key: Option<SecretKey>,
+) -> Result<(), String> {
     let options = PostOptions {
         files: vec![path.to_owned()],
         url: url.parse().unwrap(),
+        key,
         batch,
         concurrency: 1,
         give_up: Duration::from_secs(2),
@@ -161,4 +179,32 @@ async fn a_server_that_is_not_there_is_named_once_patience_ends() {
     let (_dir, path) = file("1\n");
     let error = post_file(&path, "http://127.0.0.1:1", 1).await.unwrap_err();
     assert!(error.contains("gave up after 2s") && error.contains("127.0.0.1:1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_key_is_shown_with_every_request_and_one_that_is_unknown_is_the_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let key = KeyConfig {
+        name: "checkout".into(),
+        hash: key::write_hash(&key::hash("pk_good")),
+        namespace: "shop".into(),
+        scopes: vec!["write".into()],
+        rate: None,
+    };
+    let config = Config { keys: vec![key], ..Config::default() };
+    let gate = Gate::new(&config, Default::default());
+    let answer = |caller: Caller, body: String| async move {
+        caller.require(Scope::Write)?;
+        Ok::<_, Problem>((StatusCode::ACCEPTED, accept(&body).1.to_string()))
+    };
+    let router = Router::new().route("/v1/events", post(answer));
+    let options = HttpOptions { gate, ..HttpOptions::default() };
+    tokio::spawn(serve(listener, router, options, CancellationToken::new()));
+
+    let (_dir, path) = file("1\n2\n");
+    post_with(&path, &url, 1, Some("pk_good".to_owned().into())).await.unwrap();
+    let error = post_with(&path, &url, 1, Some("pk_bad".to_owned().into())).await.unwrap_err();
+    assert!(error.contains("401") && error.contains("unknown_key"), "{error}");
+    assert!(error.contains("PENSTOCK_KEY or --key-file") && !error.contains("pk_bad"), "{error}");
 }

@@ -37,13 +37,13 @@ fn backends() -> Option<(String, String)> {
 fn loaded(dir: &Path, (log, store): &(String, String)) -> Loaded {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = Config {
-        http: HttpConfig { listen: any, auth: None },
+        http: HttpConfig { listen: any, ..HttpConfig::default() },
         admin: AdminConfig { listen: any },
         log: LogConfig { url: log.clone(), ..Default::default() },
         store: StoreConfig { url: store.clone(), ..Default::default() },
         ..Config::default()
     };
-    Loaded { config, base_dir: dir.to_owned() }
+    Loaded { config, base_dir: dir.to_owned(), file: None }
 }
 
 /// A service under way.

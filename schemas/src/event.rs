@@ -4,6 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
+/// Bytes that each of `type`, `source`, `id` and `subject` may have: the keys of logs and stores are made
+/// of them (64 KiB is the most that a key of Cassandra or of the embedded engine can have).
+pub const MAX_ATTRIBUTE_BYTES: usize = 8 * 1024;
+
 /// One event. Its identity, everywhere, is (`namespace`, `source`, `id`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {

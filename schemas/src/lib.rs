@@ -28,6 +28,7 @@ mod fault;
 mod fields;
 mod json;
 mod registry;
+pub mod shapes;
 mod structured;
 #[cfg(test)]
 mod test_log;
@@ -37,7 +38,7 @@ pub use backbone::Backbone;
 pub use binding::{NAMESPACE_HEADER, TIME_FILLED_HEADER, identity_of};
 pub use codec::{Codec, DecodeError, Unknown};
 pub use dead_letter::dead_letter;
-pub use event::{Data, Event, Timestamp};
+pub use event::{Data, Event, MAX_ATTRIBUTE_BYTES, Timestamp};
 pub use fault::Fault;
 pub use fields::{Extractor, Fields, Path, Scalar};
 pub use registry::{RegisterError, Registered, Registry, RegistryError};

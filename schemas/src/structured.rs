@@ -13,6 +13,7 @@
 //!   beyond a double, at most 100 levels.
 
 mod binary;
+mod grammar;
 mod members;
 
 use std::{borrow::Cow, collections::BTreeMap, mem, sync::Arc};
@@ -26,7 +27,7 @@ use serde_json::value::RawValue;
 pub use binary::event_from_binary;
 
 use crate::{
-    Data, Event, Fault, Timestamp,
+    Data, Event, Fault, MAX_ATTRIBUTE_BYTES, Timestamp,
     fault::{MAX_FAULTS, short},
     json,
 };
@@ -103,7 +104,7 @@ impl Check {
             self.repeated(name);
         }
         self.specversion(members.specversion, defaults.fill_specversion);
-        let id = match (self.text("id", members.id), &mut defaults.fill_id) {
+        let id = match (self.key("id", members.id), &mut defaults.fill_id) {
             (Some(id), _) => Some(id),
             (None, Some(name)) if self.faults_at("/id") == 0 => {
                 filled.id = true;
@@ -111,10 +112,10 @@ impl Check {
             }
             (None, _) => self.required("id"),
         };
-        let source = self.uri("source", members.source).or_else(|| self.required("source"));
-        let kind = self.text("type", members.kind).or_else(|| self.required("type"));
-        let subject = self.text("subject", members.subject);
-        let data_schema = self.uri("dataschema", members.dataschema);
+        let source = self.source(members.source).or_else(|| self.required("source"));
+        let kind = self.key("type", members.kind).or_else(|| self.required("type"));
+        let subject = self.key("subject", members.subject);
+        let data_schema = self.data_schema(members.dataschema);
         let time = self.time(members.time);
         if time.is_none() {
             filled.time = true;
@@ -179,7 +180,19 @@ impl Check {
         }
     }
 
-    /// A non-empty string without control characters.
+    /// A text that keys are made of.
+    fn key(&mut self, name: &str, value: Attribute<'_>) -> Option<String> {
+        let text = self.text(name, value)?;
+        if text.len() <= MAX_ATTRIBUTE_BYTES {
+            return Some(text);
+        }
+        let bytes = text.len();
+        let detail = format!("`{name}` has {bytes} bytes, and may have {MAX_ATTRIBUTE_BYTES}");
+        self.fault("invalid_attribute", name, detail);
+        None
+    }
+
+    /// A non-empty string of the characters that CloudEvents allows.
     fn text(&mut self, name: &str, value: Attribute<'_>) -> Option<String> {
         let text = match value {
             Attribute::Absent => return None,
@@ -192,8 +205,8 @@ impl Check {
             self.fault("invalid_attribute", name, format!("`{name}` must not be empty"));
             return None;
         }
-        if !is_plain(&text) {
-            let detail = format!("`{name}` must not hold control characters");
+        if !grammar::is_text(&text) {
+            let detail = grammar::not_text(name);
             self.fault("invalid_attribute", name, detail);
             return None;
         }
@@ -205,31 +218,36 @@ impl Check {
         None
     }
 
-    /// A text that can be a URI reference. A cheap check: what RFC 3986 excludes and is seen in
-    /// practice is white space.
-    fn uri(&mut self, name: &str, value: Attribute<'_>) -> Option<String> {
-        let text = self.text(name, value)?;
-        if text.chars().any(char::is_whitespace) {
-            let detail = format!("`{name}` must be a URI reference, without spaces");
-            self.fault("invalid_attribute", name, detail);
-            return None;
+    fn source(&mut self, value: Attribute<'_>) -> Option<String> {
+        let text = self.key("source", value)?;
+        let detail = "`source` must be a URI reference (RFC 3986); escape other characters as %XX";
+        self.of_form("source", text, grammar::is_uri_reference, detail)
+    }
+
+    fn data_schema(&mut self, value: Attribute<'_>) -> Option<String> {
+        let text = self.text("dataschema", value)?;
+        let detail = "`dataschema` must be a URI with a scheme (RFC 3986)";
+        self.of_form("dataschema", text, grammar::is_uri, detail)
+    }
+
+    fn of_form(
+        &mut self,
+        name: &str,
+        text: String,
+        is_it: fn(&str) -> bool,
+        detail: &str,
+    ) -> Option<String> {
+        if is_it(&text) {
+            return Some(text);
         }
-        Some(text)
+        self.fault("invalid_attribute", name, detail);
+        None
     }
 
     fn media_type(&mut self, value: Attribute<'_>) -> Option<String> {
-        const NAME: &str = "datacontenttype";
-        let text = self.text(NAME, value)?;
-        let essence = text.split(';').next().unwrap_or_default().trim();
-        let whole = essence.split_once('/').is_some_and(|(kind, sub)| {
-            !kind.is_empty() && !sub.is_empty() && !essence.contains(char::is_whitespace)
-        });
-        if !whole {
-            let detail = "`datacontenttype` must be a media type such as application/json";
-            self.fault("invalid_attribute", NAME, detail);
-            return None;
-        }
-        Some(text)
+        let text = self.text("datacontenttype", value)?;
+        let detail = "`datacontenttype` must be a media type such as application/json (RFC 2046)";
+        self.of_form("datacontenttype", text, grammar::is_media_type, detail)
     }
 
     fn time(&mut self, value: Attribute<'_>) -> Option<Timestamp> {
@@ -256,9 +274,9 @@ impl Check {
             }
             let value = match value {
                 Attribute::Absent => continue,
-                Attribute::Text(text) if is_plain(&text) => text.into_owned(),
+                Attribute::Text(text) if grammar::is_text(&text) => text.into_owned(),
                 Attribute::Text(_) => {
-                    let detail = format!("`{name}` must not hold control characters");
+                    let detail = grammar::not_text(&name);
                     self.fault("invalid_attribute", &name, detail);
                     continue;
                 }
@@ -326,11 +344,6 @@ impl Check {
 /// The grammar of attribute names.
 pub(crate) fn is_attribute_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-}
-
-fn is_plain(text: &str) -> bool {
-    let ascii = text.bytes().all(|b| (0x20..0x7F).contains(&b));
-    ascii || !text.chars().any(char::is_control)
 }
 
 /// Whether a media type is JSON: the subtype is `json` or ends in `+json`.

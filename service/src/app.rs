@@ -6,7 +6,7 @@
 //! Operators are served from the first moment to the last, so that a slow start and a drain can
 //! be watched. It knows nothing of what the parts do.
 
-use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::Any, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::future::select_all;
@@ -19,11 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin,
+    auth::{self, Gate},
     config::{Config, masked_url},
     health::{Health, Part},
-    http::{self, HttpOptions, Routes},
+    http::{self, HttpOptions, Routes, tls::Tls},
     stage::Stage,
 };
+
+/// How often the files of a certificate are looked at.
+const CERTIFICATE_POLL: Duration = Duration::from_secs(10);
 
 /// Names a stage of an [`App`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,18 +99,45 @@ impl App {
     }
 
     /// Serves the public listener. Until the routes are set, every request is answered with 503.
+    /// Keys are followed in `file`, where the configuration came from one.
+    ///
+    /// # Errors
+    /// The files of `[http.tls]` changed since the configuration was checked, and no longer fit.
     pub fn serve_http(
         &mut self,
         stage: StageId,
         listener: TcpListener,
         config: &Config,
+        file: Option<&Path>,
         metrics: http::Metrics,
-    ) -> Routes {
+    ) -> Result<Routes> {
+        let tls = config.http.tls.as_ref().map(|files| Tls::open(files, CERTIFICATE_POLL));
+        let tls = tls.transpose().map_err(|error| anyhow!("http.tls.{}: {error}", error.key))?;
+        let gate = Gate::new(config, metrics.auth.clone());
+        // Without authentication in so many words there are no keys to follow.
+        if let (Some(file), None) = (file, config.http.auth) {
+            let (file, keys, gate) = (file.to_owned(), config.keys.clone(), gate.clone());
+            let part = self.part("keys");
+            self.spawn(stage, "reload of keys", |token| {
+                never_fails(auth::follow(file, keys, gate, part, token))
+            });
+        }
+        if let Some(upkeep) = gate.upkeep() {
+            let upkeep = upkeep(self.part("jwks"));
+            self.spawn(stage, "upkeep of the issuer's keys", |token| async move {
+                token.run_until_cancelled(upkeep).await;
+                Ok(())
+            });
+        }
         let options = HttpOptions {
             // Whoever says `auth = "none"` is answered under any name.
             check_host: config.http.auth.is_none(),
+            gate,
             // The rest of the deadline is for those who work on what was let in.
             drain: self.deadline * 3 / 4,
+            max_connections: config.http.max_connections,
+            max_header_bytes: config.http.max_header_bytes,
+            tls,
             metrics,
             ..HttpOptions::default()
         };
@@ -115,7 +146,7 @@ impl App {
         self.spawn(stage, "http listener", |token| {
             never_fails(http::serve(listener, serve, options, token))
         });
-        routes
+        Ok(routes)
     }
 
     /// Keeps a handle until every stage has stopped. Dropping it may take its time: the last

@@ -1,16 +1,37 @@
 //! Who asks: the caller of a request, the tenant it belongs to and what it may do.
 //!
-//! The listener decides who calls before any handler runs and puts a [`Caller`] into the request's
-//! extensions; handlers take it as an argument and ask it [`Caller::require`]. So no handler knows how
-//! callers prove who they are, and none can forget to ask where a request came from: a route
-//! without a caller is refused.
+//! The listener asks its [`Gate`] who calls before any handler runs and puts a [`Caller`] into the
+//! request's extensions; handlers take it as an argument and ask it [`Caller::require`]. So no
+//! handler knows how callers prove who they are, and none can forget to ask where a request came
+//! from: a route without a caller is refused.
+//!
+//! `credential` reads what a request shows, [`key`] is what an API key is, `keys` looks one up,
+//! `jwt` judges tokens, `gate` decides, `limits` says how much, and `reload` follows the configuration's file. What a caller shows never gets
+//! further than the gate: not into a log, a label or an answer.
+
+mod credential;
+mod gate;
+pub(crate) mod jwt;
+pub mod key;
+mod keys;
+mod limits;
+mod metrics;
+mod reload;
 
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::{StatusCode, request::Parts};
 
-use crate::problem::Problem;
+use crate::{config::closest, problem::Problem};
+
+pub(crate) use self::reload::follow;
+pub use self::{
+    gate::{Denied, Gate},
+    jwt::TokenFault,
+    limits::{Limits, OverLimit},
+    metrics::Metrics,
+};
 
 /// The tenant of everything where there are no keys.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -42,6 +63,19 @@ impl Scope {
         }
     }
 
+    /// The scope of that name.
+    ///
+    /// # Errors
+    /// A sentence that names the known ones, and the one that was probably meant.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.map(Self::name);
+        Self::ALL.into_iter().find(|scope| scope.name() == name).ok_or_else(|| {
+            let meant = closest(name, &known);
+            let meant = meant.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+            format!("`{name}` is not a scope; known are {}{meant}", known.join(", "))
+        })
+    }
+
     fn bit(self) -> u8 {
         1 << self as u8
     }
@@ -55,6 +89,7 @@ pub struct Caller {
     /// The tenant.
     pub namespace: Arc<str>,
     scopes: u8,
+    limits: Option<Arc<Limits>>,
 }
 
 impl Caller {
@@ -65,12 +100,23 @@ impl Caller {
         scopes: impl IntoIterator<Item = Scope>,
     ) -> Self {
         let scopes = scopes.into_iter().fold(0, |scopes, scope| scopes | scope.bit());
-        Self { name: name.into(), namespace: namespace.into(), scopes }
+        Self { name: name.into(), namespace: namespace.into(), scopes, limits: None }
     }
 
     /// Whoever reaches the port, where the configuration has neither keys nor tokens.
     pub fn anyone() -> Self {
         Self::new("anyone", DEFAULT_NAMESPACE, Scope::ALL)
+    }
+
+    /// The same within limits, which its clones share.
+    #[must_use]
+    pub fn within(self, limits: Arc<Limits>) -> Self {
+        Self { limits: Some(limits), ..self }
+    }
+
+    /// How much it may post, where that is limited.
+    pub fn limits(&self) -> Option<&Arc<Limits>> {
+        self.limits.as_ref()
     }
 
     /// Whether it may.
@@ -82,6 +128,10 @@ impl Caller {
     ///
     /// # Errors
     /// A `403` that names the scope that is missing.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a problem is the answer; it is made once a refusal"
+    )]
     pub fn require(&self, scope: Scope) -> Result<(), Problem> {
         if self.may(scope) {
             return Ok(());

@@ -14,10 +14,11 @@ mod settings;
 mod show;
 mod urls;
 
+pub(crate) use self::mistake::closest;
 pub use self::{
     check::{check_name, check_topic},
     instance::Instance,
-    load::{Loaded, load, load_here},
+    load::{Loaded, load, load_here, load_keys},
     mistake::{ConfigError, Mistake, Origin},
     settings::*,
     show::{is_secret_property, show},

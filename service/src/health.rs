@@ -65,6 +65,11 @@ impl Part {
         self.health.update(&self.name, |s| s.failing = Some(reason));
     }
 
+    /// Forgets its notes.
+    pub fn clear_notes(&self) {
+        self.health.update(&self.name, |s| s.notes.clear());
+    }
+
     /// Adds a note (at most 100 are kept).
     pub fn note(&self, text: impl Into<String>) {
         let text = text.into();

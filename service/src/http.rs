@@ -1,54 +1,64 @@
 //! The HTTP listener that every service stands behind: who is let in, and how it says goodbye.
 //!
-//! It knows nothing of routes or bodies; those are the router's. What it promises is that **no
-//! request is cut off unanswered** when the process is told to stop: see [`serve`]. Two orders keep
-//! that promise. The listener is emptied and closed before clients are asked to go away, or those
-//! who come back at once would be the ones that are cut off. And connections that look idle are
-//! closed last, after a grace: a request may be under way on them.
+//! It knows nothing of routes or bodies; those are the router's. It speaks HTTP/1.1 and HTTP/2. What
+//! it promises is that **no request is cut off unanswered** when the process is told to stop: see
+//! [`serve`]. Two orders keep that promise. The listener is emptied and closed before clients are
+//! asked to go away, or those who come back at once would be the ones that are cut off. And
+//! connections that look idle are closed last, after a grace: a request may be under way on them.
 
+mod connection;
 mod host;
 mod manners;
 mod metrics;
 pub mod request_id;
 mod routes;
+pub mod tls;
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use self::manners::Manners;
-pub use self::{host::check_listen, metrics::Metrics, routes::Routes};
+use self::{
+    connection::{Protocols, shed},
+    manners::Manners,
+    tls::Tls,
+};
+pub use self::{
+    host::{Admission, check_listen},
+    metrics::Metrics,
+    routes::Routes,
+};
+use crate::auth::{Caller, Gate};
 
 /// How a listener behaves.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
-    /// Whether only requests to loopback hosts are answered; see [`check_listen`].
+    /// Whether only requests to loopback hosts are answered while the gate is open; see
+    /// [`check_listen`].
     pub check_host: bool,
+    /// Who is let in.
+    pub gate: Gate,
     /// How long requests may take to finish once the service is told to stop; then they are cut.
     pub drain: Duration,
     /// How long connections without a request are kept open once the service is told to stop.
     pub grace: Duration,
     /// How long a client may take to send a request's head, or be silent between two requests.
     pub header_timeout: Duration,
-    /// Connections at once; more are answered with 503. Never above half of what the process may
-    /// open as files, so that the log and the store always have theirs.
+    /// Bytes of a request's head; a larger one is answered with 431.
+    pub max_header_bytes: u32,
+    /// Connections at once, and requests at once on all of them; more are answered with 503. Never
+    /// above half of what the process may open as files, so that the log and the store always
+    /// have theirs.
     pub max_connections: usize,
+    /// TLS; without it, clients speak in the clear.
+    pub tls: Option<Tls>,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -57,10 +67,13 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             check_host: true,
+            gate: Gate::open_to(Caller::anyone()),
             drain: Duration::from_secs(20),
             grace: Duration::from_secs(1),
             header_timeout: Duration::from_secs(30),
+            max_header_bytes: 64 * 1024,
             max_connections: 4096,
+            tls: None,
             metrics: Metrics::default(),
         }
     }
@@ -68,29 +81,38 @@ impl Default for HttpOptions {
 
 /// Serves until `shutdown`, then drains, and returns when every connection is closed.
 ///
-/// The drain: take in whoever has connected already, close the listener, answer every request
-/// with `Connection: close`, close connections that stay idle for `options.grace`, wait for
-/// answers under way up to `options.drain`.
+/// The drain: take in whoever has connected already, close the listener, ask clients to go away
+/// (HTTP/1.1: `Connection: close` on every answer; HTTP/2: GOAWAY, which still takes requests that
+/// cross it), close connections that stay idle for `options.grace`, wait for answers under way up
+/// to `options.drain`.
 pub async fn serve(
     listener: TcpListener,
     routes: impl Into<Routes>,
     options: HttpOptions,
     shutdown: CancellationToken,
 ) {
-    let closing = Arc::new(AtomicBool::new(false));
+    let limit = options.max_connections.min(open_file_limit() / 2).max(1);
+    let goodbye = Goodbye::default();
     let mut connections = Connections {
         open: JoinSet::new(),
         shedding: JoinSet::new(),
-        limit: options.max_connections.min(open_file_limit() / 2).max(1),
+        limit,
         manners: Manners {
             routes: routes.into(),
             check_host: options.check_host,
+            gate: options.gate,
             metrics: options.metrics.clone(),
-            closing: closing.clone(),
+            closing: goodbye.closing.clone(),
+            places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
         },
-        idle_end: CancellationToken::new(),
-        header_timeout: options.header_timeout,
+        protocols: Protocols::new(options.header_timeout, options.max_header_bytes),
+        tls: options.tls.clone(),
+        goodbye,
     };
+    let mut upkeep = JoinSet::new(); // ends with this function
+    if let Some(tls) = options.tls {
+        upkeep.spawn(tls.watch());
+    }
 
     loop {
         tokio::select! {
@@ -109,7 +131,7 @@ pub async fn serve(
         connections.admit(stream);
     }
     drop(listener);
-    closing.store(true, Ordering::Release);
+    connections.goodbye.closing.cancel();
     connections.drain(options.drain, options.grace.min(options.drain)).await;
 }
 
@@ -123,14 +145,23 @@ async fn recover(error: io::Error) {
     sleep(Duration::from_millis(100)).await;
 }
 
+/// The two steps of a drain, each cancelled when it comes.
+#[derive(Clone, Debug, Default)]
+struct Goodbye {
+    /// Clients are asked to go away.
+    closing: CancellationToken,
+    /// Idle connections are closed.
+    idle_end: CancellationToken,
+}
+
 struct Connections {
     open: JoinSet<()>,
     shedding: JoinSet<()>,
     limit: usize,
     manners: Manners,
-    /// Cancelled when idle connections are to be closed.
-    idle_end: CancellationToken,
-    header_timeout: Duration,
+    protocols: Protocols,
+    tls: Option<Tls>,
+    goodbye: Goodbye,
 }
 
 impl Connections {
@@ -138,18 +169,15 @@ impl Connections {
         if self.open.len() < self.limit {
             // Answers are small and written whole; waiting to fill a packet only delays them.
             let _ = stream.set_nodelay(true);
-            let serve = connection(
-                stream,
-                self.manners.clone(),
-                self.header_timeout,
-                self.idle_end.clone(),
-            );
-            self.open.spawn(serve);
+            let (protocols, manners) = (self.protocols.clone(), self.manners.clone());
+            let tls = self.tls.as_ref().map(Tls::acceptor);
+            self.open.spawn(protocols.serve(stream, tls, manners, self.goodbye.clone()));
             self.count();
         } else {
             self.manners.metrics.shed.inc();
-            // Even saying no costs a descriptor for a moment; beyond this many it is not said.
-            if self.shedding.len() < 64 {
+            // Even saying no costs a descriptor for a moment; beyond this many it is not said. Nor
+            // is it on TLS, where it would take a handshake.
+            if self.tls.is_none() && self.shedding.len() < 64 {
                 self.shedding.spawn(shed(stream));
             }
         }
@@ -161,7 +189,7 @@ impl Connections {
     }
 
     async fn drain(mut self, deadline: Duration, grace: Duration) {
-        let idle_end = self.idle_end.clone();
+        let idle_end = self.goodbye.idle_end.clone();
         let all_closed = async {
             let grace_over = sleep(grace);
             tokio::pin!(grace_over);
@@ -181,58 +209,6 @@ impl Connections {
         self.open.shutdown().await;
         self.count();
     }
-}
-
-async fn connection(
-    stream: TcpStream,
-    manners: Manners,
-    header_timeout: Duration,
-    idle_end: CancellationToken,
-) {
-    let serving = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), manners);
-    tokio::pin!(serving);
-    let result = tokio::select! {
-        result = serving.as_mut() => result,
-        () = idle_end.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = result {
-        // The client's doing (it left, was silent too long, spoke no HTTP): no matter for a warning.
-        tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// Tells a client that there are too many, without spending a place on it.
-async fn shed(mut stream: TcpStream) {
-    let body = crate::problem::Problem::new(
-        http::StatusCode::SERVICE_UNAVAILABLE,
-        "too_many_connections",
-        "Too many connections",
-        "the server has as many connections as it takes: retry later, or keep connections open \
-         and reuse them",
-    )
-    .to_json();
-    let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: {}\r\ncontent-length: {}\r\n\
-         retry-after: 1\r\nconnection: close\r\n\r\n",
-        crate::problem::PROBLEM_JSON,
-        body.len()
-    );
-    let answer = async {
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(&body).await?;
-        stream.shutdown().await?;
-        // Closing with unread bytes would reset the connection and take the answer away.
-        let mut unread = [0; 4096];
-        while stream.read(&mut unread).await? > 0 {}
-        io::Result::Ok(())
-    };
-    let _ = timeout(Duration::from_secs(1), answer).await;
 }
 
 /// How many files the process may open: the soft limit, or a cautious guess where it is not told.

@@ -16,6 +16,7 @@ pub mod health;
 pub mod http;
 pub mod lifecycle;
 mod memory;
+pub mod openapi;
 pub mod patience;
 pub mod probe;
 pub mod problem;

@@ -7,6 +7,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::http::request_id;
 
@@ -15,7 +16,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An error as its receiver sees it. `detail` names settings, fields and positions, never values
 /// of events or secrets.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
     /// A URI that identifies the kind of problem: `urn:penstock:problem:` and the code.
     #[serde(rename = "type")]
@@ -32,6 +33,7 @@ pub struct Problem {
     pub request_id: String,
     /// Further members, such as `accepted` and `errors`.
     #[serde(flatten)]
+    #[schema(ignore)]
     pub more: serde_json::Map<String, serde_json::Value>,
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use service::config::{ConfigError, Loaded, UnknownType, load};
+use service::config::{ConfigError, Loaded, UnknownType, load, load_keys};
 use tempfile::TempDir;
 
 fn load_with(text: &str, env: &[(&str, &str)]) -> (TempDir, Result<Loaded, ConfigError>) {
@@ -151,13 +151,97 @@ fn tables_and_lists_are_not_confused() {
     assert!(found[1].contains("processors: is a list of tables: write [[processors]]"));
 }
 
+const HASH: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
 #[test]
-fn keys_are_refused_until_they_work() {
-    let keys = "[[keys]]\nname = 'a'\nhash = 'sha256:0'\nnamespace = 'n'\nscopes = ['read']\n";
-    let found = mistakes(keys, &[]);
-    assert_eq!(found.len(), 1, "{found:#?}");
-    assert!(found[0].starts_with("penstock.toml:1:") && found[0].contains("later version"));
-    assert!(!found[0].contains("sha256"), "{found:#?}");
+fn keys_allow_an_address_that_others_reach() {
+    let key = format!("name = 'a'\nhash = '{HASH}'\nnamespace = 'n'\nscopes = ['read']\n");
+    let config = good(&format!("[http]\nlisten = '0.0.0.0:80'\n[[keys]]\n{key}"), &[]).config;
+    assert_eq!(config.keys[0].name, "a");
+    let both = mistakes(&format!("[http]\nauth = 'none'\n[[keys]]\n{key}"), &[]);
+    assert_eq!(both.len(), 1, "{both:#?}");
+    assert!(both[0].starts_with("penstock.toml:2:1: http.auth: lets everybody in"), "{both:#?}");
+}
+
+#[test]
+fn every_mistake_in_keys_is_found_at_its_place_and_no_hash_is_repeated() {
+    let text = format!(
+        "\
+[[keys]]
+name = 'a'
+hash = '{HASH}'
+namespace = 'n'
+scopes = ['wirte', 'read']
+[[keys]]
+name = 'a'
+hash = '{HASH}'
+namespace = ''
+scopes = []
+[[keys]]
+name = 'b c'
+hash = 'pk_s3cret'
+namespace = 'n'
+scopes = ['read']
+[[keys]]
+name = 'd'
+hash = 'sha256:0s3cret'
+namespace = 'n'
+scopes = ['read']
+scope = 'read'
+"
+    );
+    let found = mistakes(&text, &[]);
+    let has = |text: &str| assert!(found.iter().any(|m| m.contains(text)), "{text}: {found:#?}");
+    has("penstock.toml:5:1: keys[0].scopes: `wirte` is not a scope; known are write, read, admin");
+    has("did you mean `write`?");
+    has("penstock.toml:7:1: keys[1].name: `a` is taken by another key");
+    has("penstock.toml:8:1: keys[1].hash: is also the hash of `a`");
+    has("penstock.toml:9:1: keys[1].namespace: `` is not a name");
+    has("penstock.toml:10:1: keys[1].scopes: is empty");
+    has("penstock.toml:12:1: keys[2].name: `b c` is not a name");
+    has("penstock.toml:13:1: keys[2].hash: is a key where its hash belongs");
+    has("penstock.toml:18:1: keys[3].hash: is not the hash of a key");
+    has("penstock.toml:21:1: keys[3].scope: unknown setting `scope`; did you mean `scopes`?");
+    assert_eq!(found.len(), 9, "{found:#?}");
+    assert!(!found.concat().contains("s3cret") && !found.concat().contains(&HASH[7..]));
+}
+
+#[test]
+fn a_rate_that_limits_nothing_or_cannot_be_is_refused() {
+    for (rate, says) in [
+        ("{}", "keys[0].rate: limits nothing"),
+        ("{ burst = '5s' }", "keys[0].rate: limits nothing"),
+        ("{ events = 0 }", "keys[0].rate: `events` must be from 1"),
+        ("{ bytes = 1, burst = '10ms' }", "keys[0].rate: `burst` must be from 1s to 1h"),
+        ("{ event = 1 }", "keys[0].rate: unknown setting `event`; did you mean `events`?"),
+    ] {
+        let key = format!("name = 'a'\nhash = '{HASH}'\nnamespace = 'n'\nscopes = ['read']\n");
+        let found = mistakes(&format!("[[keys]]\n{key}rate = {rate}\n"), &[]);
+        assert_eq!(found.len(), 1, "{rate}: {found:#?}");
+        assert!(found[0].starts_with("penstock.toml:6:") && found[0].contains(says), "{found:#?}");
+    }
+}
+
+#[test]
+fn keys_are_read_again_in_spite_of_mistakes_elsewhere_but_not_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("penstock.toml");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        load_keys(&path, std::iter::empty()).map_err(|error| error.to_string())
+    };
+    let key = format!("name = 'a'\nhash = '{HASH}'\nnamespace = 'n'\nscopes = ['read']\n");
+    let elsewhere = read(&format!("[topics]\npartitions = 0\nx = 1\n[[keys]]\n{key}")).unwrap();
+    assert_eq!(elsewhere.len(), 1);
+    assert_eq!(read("[http]\nlisten = '0.0.0.0:80'\n").unwrap(), []);
+    for broken in [
+        format!("[[keys]]\n{key}x = 1"),
+        format!("[[key]]\n{key}"),
+        format!("[[keys]\n{key}"),
+        "keys = 1".into(),
+    ] {
+        assert!(read(&broken).is_err(), "{broken}");
+    }
 }
 
 /// Each pair: a file, and what its only mistake must say.
@@ -271,4 +355,73 @@ fn processors_that_feed_each_other_for_ever_are_refused() {
     let found = mistakes(text, &[]);
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found.iter().all(|m| m.contains("leads back")), "{found:#?}");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_told_with_what_to_do() {
+    let of = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let ((cert, key), (_, other_key)) = (of("localhost"), of("localhost"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key, other) =
+        (file("cert.pem", &cert), file("key.pem", &key), file("other.pem", &other_key));
+    let sealed = file(
+        "sealed.pem",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    let tls = |cert: &str, key: &str, more: &str| {
+        format!("[http.tls]\ncert = '{cert}'\nkey = '{key}'\n{more}")
+    };
+    good(&tls(&cert, &key, ""), &[]);
+    let loaded = good("", &[("PENSTOCK__HTTP__TLS", &format!("{{cert='{cert}',key='{key}'}}"))]);
+    assert!(loaded.config.http.tls.is_some());
+    for (text, told) in [
+        (tls("nowhere.pem", &key, ""), "http.tls.cert: nowhere.pem: cannot be read"),
+        (tls(&key, &key, ""), "holds no certificates in PEM form"),
+        (tls(&cert, &cert, ""), "holds no private key in PEM form"),
+        (tls(&cert, &sealed, ""), "the private key is encrypted"),
+        (tls(&cert, &other, ""), "is not the key of the certificate"),
+        (tls(&cert, &key, &format!("client_ca = '{key}'")), "http.tls.client_ca"),
+        (tls(&cert, &key, "client_auth = 'required'"), "http.tls.client_auth: needs `client_ca`"),
+        (tls(&cert, &key, "client_auth = 'maybe'"), "unknown variant"),
+        (format!("[http.tls]\ncert = '{cert}'"), "missing field `key`"),
+        (
+            tls(&cert, &key, "client_auht = 'x'"),
+            "unknown setting `client_auht`; did you mean `client_auth`?",
+        ),
+    ] {
+        let found = mistakes(&text, &[]);
+        assert!(found.len() == 1 && found[0].contains(told), "{told}: {found:#?}");
+        assert!(found[0].contains("penstock.toml:"), "{found:#?}");
+    }
+}
+
+#[test]
+fn tokens_need_an_issuer_an_audience_and_algorithms_that_no_reader_could_sign_with() {
+    let good_jwt = "[jwt]\njwks = 'jwks.json'\nissuer = 'i'\naudience = 'a'\n";
+    let (dir, loaded) = load_with(&format!("{good_jwt}[http]\nlisten = '0.0.0.0:80'\n"), &[]);
+    let jwks = loaded.unwrap().config.jwt.jwks.unwrap();
+    assert_eq!(jwks, format!("{}/jwks.json", dir.path().display()));
+    for (text, says) in [
+        ("[jwt]\njwks = 'x'\naudience = 'a'".to_owned(), "jwt.issuer: is needed with `jwks`"),
+        ("[jwt]\njwks = 'x'\nissuer = 'i'".to_owned(), "jwt.audience: is needed with `jwks`"),
+        ("[jwt]\nissuer = 'i'".to_owned(), "jwt.issuer: does nothing without `jwks`"),
+        (good_jwt.replace("jwks.json", "ftp://x/y"), "jwt.jwks: `ftp` is not spoken here"),
+        (format!("{good_jwt}algorithms = ['HS256']"), "jwt.algorithms: `HS256` cannot be allowed"),
+        (format!("{good_jwt}algorithms = ['none']"), "jwt.algorithms: `none` cannot be allowed"),
+        (format!("{good_jwt}algorithms = []"), "jwt.algorithms: is empty"),
+        (format!("{good_jwt}[http]\nauth = 'none'"), "jwt.jwks: is not looked at"),
+    ] {
+        let found = mistakes(&text, &[]);
+        assert_eq!(found.len(), 1, "{text}: {found:#?}");
+        assert!(found[0].contains(says), "{found:#?}");
+    }
 }

@@ -178,6 +178,16 @@ async fn a_client_that_never_ends_its_head_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_head_over_its_limit_is_431() {
+    let server = start(HttpOptions { max_header_bytes: 2000, ..HttpOptions::default() }).await;
+    let with = |bytes: usize| {
+        format!("GET /fast HTTP/1.1\r\nHost: localhost\r\nX-Large: {}\r\n\r\n", "x".repeat(bytes))
+    };
+    assert!(server.ask(&with(1500)).await.starts_with("HTTP/1.1 200 "));
+    assert!(server.ask(&with(3000)).await.starts_with("HTTP/1.1 431 "));
+}
+
+#[tokio::test]
 async fn one_connection_too_many_is_told_so_and_the_others_are_served() {
     let server = start(HttpOptions { max_connections: 1, ..HttpOptions::default() }).await;
     let mut first = server.connect().await;

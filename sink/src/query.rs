@@ -17,25 +17,26 @@ mod metrics;
 mod page;
 mod params;
 mod rollups;
+mod routes;
 mod scan;
 mod server;
 mod serving;
+mod shapes;
 mod time;
 mod window;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
-    extract::State,
     http::{HeaderMap, HeaderValue, Uri, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use failure::Failure;
 pub use metrics::Metrics;
 use params::Params;
+pub use routes::router;
 pub use server::{Server, routes_of, run};
+use service::auth::{Caller, Scope};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::store::Store;
@@ -44,8 +45,6 @@ use crate::store::Store;
 pub struct Query {
     /// Where everything is read from.
     pub store: Store,
-    /// The tenant whose data is read.
-    pub namespace: Arc<str>,
     /// The topic that the sink reads: rollups are judged complete by its partitions.
     pub topic: Arc<str>,
     /// How many partitions that topic has.
@@ -84,11 +83,10 @@ impl Default for Limits {
 
 impl Query {
     /// Reads `store`, as filled from the clean topic of `partitions` partitions.
-    pub fn new(store: Store, namespace: Arc<str>, partitions: u32, metrics: Metrics) -> Self {
+    pub fn new(store: Store, partitions: u32, metrics: Metrics) -> Self {
         let limits = Limits::default();
         Self {
             store,
-            namespace,
             topic: schemas::topics::CLEAN.into(),
             partitions,
             metrics,
@@ -104,24 +102,20 @@ impl Query {
     }
 }
 
-/// The routes under `/v1` that read, and the page at `/`. It has no fallbacks, so that it can be
-/// merged with routers that answer other methods of the same paths; `service::http` adds them.
-pub fn router(query: Arc<Query>) -> Router {
-    let reads = |route| {
-        get(move |State(query): State<Arc<Query>>, uri: Uri, headers: HeaderMap| async move {
-            answer(&query, route, &uri, &headers).await
-        })
-    };
-    Router::new()
-        .route("/", get(page::page))
-        .route("/v1/events", reads(Route::Events))
-        .route("/v1/event", reads(Route::Event))
-        .route("/v1/types", reads(Route::Types))
-        .route("/v1/rollups", reads(Route::Rollups))
-        .route("/v1/rollups/{name}", reads(Route::Rollup))
-        .with_state(query)
+/// The query service as one tenant sees it.
+struct Tenant<'a> {
+    query: &'a Query,
+    /// The tenant whose data is read.
+    namespace: &'a Arc<str>,
 }
 
+impl Deref for Tenant<'_> {
+    type Target = Query;
+
+    fn deref(&self) -> &Query {
+        self.query
+    }
+}
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
@@ -150,9 +144,15 @@ struct Answer {
     rows: usize,
 }
 
-async fn answer(query: &Query, route: Route, uri: &Uri, headers: &HeaderMap) -> Response {
+async fn answer(
+    query: &Query,
+    route: Route,
+    caller: &Caller,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Response {
     let started = Instant::now();
-    let response = match bounded(query, route, uri, headers, started).await {
+    let response = match bounded(query, route, caller, uri, headers, started).await {
         Ok(answer) => {
             query.metrics.served(route.label(), answer.rows);
             json(answer.json)
@@ -166,21 +166,24 @@ async fn answer(query: &Query, route: Route, uri: &Uri, headers: &HeaderMap) -> 
 async fn bounded(
     query: &Query,
     route: Route,
+    caller: &Caller,
     uri: &Uri,
     headers: &HeaderMap,
     started: Instant,
 ) -> Result<Answer, Failure> {
+    caller.require(Scope::Read)?;
     accept::json(headers)?;
     let params = Params::parse(uri.query())?;
     let _slot = query.slots.try_acquire().map_err(|_| Failure::busy())?;
     let page = Page { closes: started + query.limits.page_time, bytes: query.limits.page_bytes };
+    let tenant = &Tenant { query, namespace: &caller.namespace };
     let reading = async {
         match route {
-            Route::Events => events::list(query, params, page).await,
-            Route::Event => events::one(query, params).await,
-            Route::Types => rollups::types(query, params, page).await,
-            Route::Rollups => rollups::definitions(query, params).await,
-            Route::Rollup => rollups::rows(query, uri.path(), params, page).await,
+            Route::Events => events::list(tenant, params, page).await,
+            Route::Event => events::one(tenant, params).await,
+            Route::Types => rollups::types(tenant, params, page).await,
+            Route::Rollups => rollups::definitions(tenant, params).await,
+            Route::Rollup => rollups::rows(tenant, uri.path(), params, page).await,
         }
     };
     tokio::time::timeout_at(started + query.limits.deadline, reading)

@@ -8,9 +8,13 @@ mod memory;
 #[path = "query/server.rs"]
 mod server;
 
+#[path = "query/callers.rs"]
+mod callers;
 #[path = "query/events.rs"]
 mod events;
 #[path = "query/manners.rs"]
 mod manners;
+#[path = "query/openapi.rs"]
+mod openapi;
 #[path = "query/rollups.rs"]
 mod rollups;

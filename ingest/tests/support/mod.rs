@@ -13,9 +13,14 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 use reqwest::header::HeaderMap;
 use schemas::{Codec, Registry, Unknown, topics};
 use serde_json::Value;
-use service::{config::IngestConfig, http::HttpOptions};
+use service::{
+    auth::{Caller, Gate},
+    config::IngestConfig,
+    http::HttpOptions,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use utoipa_axum::router::OpenApiRouter;
 
 pub const STRUCTURED: &str = "application/cloudevents+json";
 pub const BATCH: &str = "application/cloudevents-batch+json";
@@ -32,6 +37,8 @@ pub struct Server {
     /// The embedded log, where the schemas are, and the events unless another log was given.
     pub log: Log,
     registry: Registry,
+    /// The routes that are served, with their descriptions.
+    pub routes: OpenApiRouter,
     metrics: Arc<MetricsRegistry>,
     _shutdown: DropGuard,
     _data: tempfile::TempDir,
@@ -61,15 +68,20 @@ impl Server {
     }
 
     pub async fn with(change: impl FnOnce(&mut IngestConfig)) -> Self {
-        Self::build(None, change).await
+        Self::build(None, Gate::open_to(Caller::anyone()), change).await
+    }
+
+    /// For whoever the gate lets in.
+    pub async fn behind(gate: Gate) -> Self {
+        Self::build(None, gate, |_| {}).await
     }
 
     /// Events go to another log than the schemas.
     pub async fn on(log: impl LogDriver, change: impl FnOnce(&mut IngestConfig)) -> Self {
-        Self::build(Some(Log::new(log)), change).await
+        Self::build(Some(Log::new(log)), Gate::open_to(Caller::anyone()), change).await
     }
 
-    async fn build(other: Option<Log>, change: impl FnOnce(&mut IngestConfig)) -> Self {
+    async fn build(other: Option<Log>, gate: Gate, change: impl FnOnce(&mut IngestConfig)) -> Self {
         let data = tempfile::tempdir().unwrap();
         let url = format!("file:{}", data.path().display());
         let log = eventlog::open(&url, eventlog::Options::default()).await.unwrap();
@@ -89,16 +101,17 @@ impl Server {
             log: other.unwrap_or_else(|| log.clone()),
             codec: Codec::new(registry.clone(), Unknown::Accept),
             metrics: Metrics::register(&mut metrics),
-            namespace: "default".into(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let router = ingest::router(Arc::new(ingest));
-        let options = HttpOptions::default();
+        let options = HttpOptions { gate, ..HttpOptions::default() };
+        let routes = router.clone();
         tokio::spawn(service::http::serve(listener, router, options, shutdown.clone()));
         Self {
             addr,
+            routes,
             log,
             registry,
             metrics: Arc::new(metrics),
@@ -109,7 +122,12 @@ impl Server {
 
     /// From now on [`flight`]s have a schema.
     pub async fn with_flights(self) -> Self {
-        self.registry.register("default", "flight", FLIGHT).await.unwrap();
+        self.with_flights_of("default").await
+    }
+
+    /// The same in that namespace.
+    pub async fn with_flights_of(self, namespace: &str) -> Self {
+        self.registry.register(namespace, "flight", FLIGHT).await.unwrap();
         self
     }
 

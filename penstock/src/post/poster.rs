@@ -1,6 +1,6 @@
 //! Posts one batch until it is answered for good: what a well-behaved client does.
 //!
-//! The rules are those of the HTTP API: a 2xx never needs a retry; 429, 503 and a broken
+//! The rules are those of the HTTP API: a 2xx never needs a retry; 408, 429, 503 and a broken
 //! connection are retried as a whole, which is safe because every event carries its own id;
 //! anything else will not get better.
 
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::batch::Batch;
+use crate::keys::SecretKey;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -83,9 +84,13 @@ enum Attempt {
 
 impl Poster {
     /// A client of the server at `base`, such as `http://127.0.0.1:8080`, that tries each batch
-    /// for `give_up` at most.
-    pub fn new(base: &Url, give_up: Duration) -> Result<Self> {
+    /// for `give_up` at most, and shows `key` with each.
+    pub fn new(base: &Url, key: Option<&SecretKey>, give_up: Duration) -> Result<Self> {
+        let shown = key.map(SecretKey::as_header).transpose()?;
         let client = Client::builder()
+            .default_headers(
+                shown.map(|value| (header::AUTHORIZATION, value)).into_iter().collect(),
+            )
             .no_proxy()
             .connect_timeout(Duration::from_secs(5))
             .timeout(ANSWER_TIMEOUT)
@@ -162,11 +167,17 @@ impl Poster {
                 })?;
                 done(batch, answer).map(Attempt::Done)
             }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::SERVICE_UNAVAILABLE => {
                 Ok(Attempt::Retry { why: said(status, answer, &self.url), after })
             }
             StatusCode::PAYLOAD_TOO_LARGE => {
                 Ok(Attempt::TooLarge(answer.unwrap_or_default().detail))
+            }
+            StatusCode::UNAUTHORIZED => {
+                let said = said(status, answer, &self.url);
+                Err(anyhow!("{said}; the key comes from PENSTOCK_KEY or --key-file"))
             }
             _ => Err(anyhow!(said(status, answer, &self.url))),
         }

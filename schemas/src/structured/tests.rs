@@ -93,7 +93,13 @@ fn given_a_wrong_attribute_then_its_fault_points_at_it() {
         ("subject", json!("")),
         ("subject", json!("a\u{1}")),
         ("datacontenttype", json!("json")),
+        ("source", json!("/Zürich")),
+        ("id", json!("\u{FFFE}")),
+        ("type", json!("x".repeat(MAX_ATTRIBUTE_BYTES + 1))),
+        ("datacontenttype", json!("text/plain; charset")),
         ("dataschema", json!("a b")),
+        ("dataschema", json!("/schema")),
+        ("ext", json!("\u{FDD0}")),
         ("ext", json!({})),
         ("ext", json!(1.5)),
         ("ext", json!(3_000_000_000_i64)),
@@ -170,7 +176,7 @@ fn given_media_types_then_json_is_told_from_the_rest() {
 proptest! {
     #[test]
     fn given_any_event_then_what_is_written_reads_back(
-        text in "[ -~äß😀]{1,10}", uri in "[!-~]{1,10}", extension in "[ -~]{0,10}",
+        text in "[ -~äß😀]{1,10}", uri in "[a-z][a-z0-9+.-]{0,3}:[a-z0-9/]{0,6}", extension in "[ -~]{0,10}",
         data in prop::sample::select(vec![
             Data::None, Data::Json("null".into()), Data::Json("{\"a\":[1,2]}".into()),
             Data::Bytes("".into()), Data::Bytes(vec![0, 200].into()),

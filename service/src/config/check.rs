@@ -3,6 +3,9 @@
 //! Every rule answers with the setting's path and a sentence for the person who set it. What only
 //! a step or a store knows (a VRL program, a URL's host) is checked by those when they are built.
 
+mod jwt;
+mod keys;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, absolute},
@@ -10,14 +13,20 @@ use std::{
 };
 
 use super::{
-    Config, MeasureConfig, ProcessorConfig, RollupConfig, check_log_url, check_store_url, duration,
+    Auth, Config, MeasureConfig, ProcessorConfig, RollupConfig, check_log_url, check_store_url,
+    duration,
 };
-use crate::{http::check_listen, telemetry::check_filter};
+use crate::{
+    http::{Admission, check_listen, tls::Tls},
+    telemetry::check_filter,
+};
 
 /// The topic that the sink reads, whatever the processors.
 const SUNK: &str = "events.clean";
 /// The registry's topic: no processor may touch it.
 const SCHEMAS: &str = "penstock.schemas";
+/// Less than that would refuse requests of everyday clients.
+const LEAST_HEADER_BYTES: u32 = 4096;
 const MEASURES: [&str; 4] = ["sum", "min", "max", "avg"];
 
 type Found = Vec<(String, String)>;
@@ -33,6 +42,15 @@ pub(super) fn resolve_paths(config: &mut Config, base_dir: &Path) {
             *url = format!("file:{}", resolve(Path::new(path)).display());
         }
     }
+    if let Some(tls) = &mut config.http.tls {
+        [Some(&mut tls.cert), Some(&mut tls.key), tls.client_ca.as_mut()]
+            .into_iter()
+            .flatten()
+            .for_each(|path| *path = resolve(path));
+    }
+    if let Some(jwks) = config.jwt.jwks.as_mut().filter(|jwks| !jwks.contains("://")) {
+        *jwks = resolve(Path::new(jwks.as_str())).display().to_string();
+    }
     for path in config.schemas.register.values_mut() {
         *path = resolve(path);
     }
@@ -46,11 +64,8 @@ pub(super) fn check(config: &Config) -> Found {
     sizes(config, &mut found);
     processors(&config.processors, &mut found);
     rollups(&config.rollups, &mut found);
-    if !config.keys.is_empty() {
-        let message = "API keys come in a later version: remove [[keys]]; until then the servers \
-                       answer on loopback addresses only";
-        found.push(("keys".into(), message.into()));
-    }
+    keys::check(config, &mut found);
+    jwt::check(config, &mut found);
     for (kind, path) in &config.schemas.register {
         if let Err(error) = std::fs::metadata(path) {
             let message = format!("cannot read the schema of {kind}, {}: {error}", path.display());
@@ -65,12 +80,33 @@ pub(super) fn check(config: &Config) -> Found {
 
 fn listeners(config: &Config, found: &mut Found) {
     let (http, admin) = (config.http.listen, config.admin.listen);
-    if let Err(message) = check_listen(http, config.http.auth) {
+    if let Err(message) = check_listen(http, who_is_let_in(config)) {
         found.push(("http.listen".into(), message));
     }
     if http == admin && http.port() != 0 {
         let message = format!("{admin} is taken by http.listen: choose another port");
         found.push(("admin.listen".into(), message));
+    }
+    if config.http.max_header_bytes < LEAST_HEADER_BYTES {
+        let message = format!("must be at least {LEAST_HEADER_BYTES}: clients send that much");
+        found.push(("http.max_header_bytes".into(), message));
+    }
+    let Some(tls) = &config.http.tls else { return };
+    if tls.client_auth.is_some() && tls.client_ca.is_none() {
+        let message = "needs `client_ca`: the authorities whose certificates clients may show";
+        found.push(("http.tls.client_auth".into(), message.into()));
+    }
+    if let Err(error) = Tls::open(tls, Duration::MAX) {
+        found.push((format!("http.tls.{}", error.key), error.to_string()));
+    }
+}
+
+/// Whom the public listener answers.
+fn who_is_let_in(config: &Config) -> Admission {
+    match config.http.auth {
+        Some(Auth::None) => Admission::Everybody,
+        None if config.keys.is_empty() && config.jwt.jwks.is_none() => Admission::ThisMachine,
+        None => Admission::Known,
     }
 }
 
@@ -116,6 +152,8 @@ fn sizes(config: &Config, found: &mut Found) {
     positive("ingest.max_event_bytes", ingest.max_event_bytes > 0);
     positive("ingest.max_batch_events", ingest.max_batch_events > 0);
     positive("ingest.max_in_flight_bytes", ingest.max_in_flight_bytes > 0);
+    positive("http.max_connections", config.http.max_connections > 0);
+    positive("ingest.body_idle_timeout", ingest.body_idle_timeout > Duration::ZERO);
     positive("ingest.timeout", ingest.timeout > Duration::ZERO);
     positive("topics.partitions", topics.partitions > 0);
     positive("topics.replication", topics.replication != Some(0));

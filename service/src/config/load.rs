@@ -23,7 +23,7 @@ use toml::{
 };
 
 use super::{
-    Config, check,
+    Config, KeyConfig, check,
     mistake::{ConfigError, Mistake, Origin, closest},
 };
 
@@ -36,6 +36,8 @@ pub struct Loaded {
     pub config: Config,
     /// What further relative paths (those of processors' steps) are relative to.
     pub base_dir: PathBuf,
+    /// The file it came from, to be followed for what may change at run time.
+    pub file: Option<PathBuf>,
 }
 
 /// Loads `path`, or the defaults without one, overridden by the variables `PENSTOCK__SECTION__KEY`
@@ -44,6 +46,28 @@ pub fn load(
     path: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
+    let (loaded, mistakes) = read(path, env)?;
+    if mistakes.is_empty() { Ok(loaded) } else { Err(ConfigError { mistakes }) }
+}
+
+/// The keys alone, as they are now. Mistakes in other known sections do not matter: they must not
+/// stand in the way of a key that is revoked.
+pub fn load_keys(
+    path: &Path,
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<Vec<KeyConfig>, ConfigError> {
+    let (loaded, mut mistakes) = read(Some(path), env)?;
+    let elsewhere = |section: &str| section != "keys" && fields_of::<Config>().contains(&section);
+    mistakes
+        .retain(|mistake| !elsewhere(mistake.setting.split(['.', '[']).next().unwrap_or_default()));
+    if mistakes.is_empty() { Ok(loaded.config.keys) } else { Err(ConfigError { mistakes }) }
+}
+
+/// What is there, and every mistake in it.
+fn read(
+    path: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<(Loaded, Vec<Mistake>), ConfigError> {
     let one = |setting: &str, message: String| ConfigError {
         mistakes: vec![Mistake {
             origin: Origin::Default,
@@ -75,16 +99,14 @@ pub fn load(
         let origin = reading.origin_of(&setting);
         reading.mistakes.push(Mistake { origin, setting, message, suggestion: None });
     }
-    if !reading.mistakes.is_empty() {
-        let mut mistakes = reading.mistakes;
-        mistakes.sort_by_key(|mistake| match &mistake.origin {
-            Origin::File { line, column, .. } => (0, *line, *column),
-            Origin::Environment(_) => (1, 0, 0),
-            Origin::Default => (2, 0, 0),
-        });
-        return Err(ConfigError { mistakes });
-    }
-    Ok(Loaded { config, base_dir })
+    let mut mistakes = reading.mistakes;
+    mistakes.sort_by_key(|mistake| match &mistake.origin {
+        Origin::File { line, column, .. } => (0, *line, *column),
+        Origin::Environment(_) => (1, 0, 0),
+        Origin::Default => (2, 0, 0),
+    });
+    let file = path.and_then(|path| absolute(path).ok());
+    Ok((Loaded { config, base_dir, file }, mistakes))
 }
 
 /// As [`load`], with the environment of this process.
@@ -223,6 +245,7 @@ impl<'t> Reading<'t> {
             http: self.read("http"),
             admin: self.read("admin"),
             keys: self.read_list("keys"),
+            jwt: self.read("jwt"),
             ingest: self.read("ingest"),
             schemas: self.read("schemas"),
             topics: self.read("topics"),

@@ -19,8 +19,10 @@ pub struct Config {
     pub http: HttpConfig,
     /// The operators' listener.
     pub admin: AdminConfig,
-    /// API keys. They come in a later version; until then a configuration with keys is refused.
+    /// API keys. With any, every request must show one.
     pub keys: Vec<KeyConfig>,
+    /// Tokens of an identity provider, beside keys or instead of them.
+    pub jwt: JwtConfig,
     /// The door.
     pub ingest: IngestConfig,
     /// What types need.
@@ -91,8 +93,39 @@ pub struct HttpConfig {
     /// Address and port; port 0 picks a free one.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
-    /// `none` in so many words allows an address that is not loopback without keys.
+    /// `none` in so many words allows an address that is not loopback without keys: then everybody
+    /// may do everything.
     pub auth: Option<Auth>,
+    /// Connections at once, and requests at once on all of them. Default 4096.
+    pub max_connections: usize,
+    /// Bytes of a request's head. Default 64 KiB.
+    pub max_header_bytes: u32,
+    /// TLS; without it, clients speak in the clear.
+    pub tls: Option<TlsConfig>,
+}
+
+/// `[http.tls]`: PEM files, read again when they change.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, followed by those that lead to its root.
+    pub cert: PathBuf,
+    /// Its private key, without a passphrase.
+    pub key: PathBuf,
+    /// Authorities whose certificates clients may show; without it, none is asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients must show one. Default `required`.
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// They may; one that is not of the authorities is refused.
+    Optional,
+    /// They must.
+    Required,
 }
 
 /// How requests are authenticated.
@@ -112,8 +145,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
 }
 
-/// `[[keys]]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `[[keys]]`, made by `penstock keys new`; changes are taken in while the process runs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
     /// Shown in metrics and logs.
@@ -122,8 +155,50 @@ pub struct KeyConfig {
     pub hash: String,
     /// The tenant.
     pub namespace: String,
-    /// What the key may do.
+    /// What the key may do: some of `write`, `read`, `admin` and `operator`.
     pub scopes: Vec<String>,
+    /// How much it may post; without, as much as the server takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateConfig>,
+}
+
+/// `rate` of a key: what it may post a second. What is not given is not limited.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateConfig {
+    /// Events a second.
+    pub events: Option<u64>,
+    /// Bytes of decompressed bodies a second.
+    pub bytes: Option<u64>,
+    /// How long a key that posted nothing may save up: a burst is what this time allows, and no
+    /// request may be larger. Default 2 s.
+    #[serde(with = "crate::config::duration")]
+    pub burst: Duration,
+}
+
+/// `[jwt]`: tokens of an identity provider. Taken when `jwks` is given; then `issuer` and `audience`
+/// are needed too.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JwtConfig {
+    /// Where the issuer's public keys are: the path of a file, or an `https` or `http` URL.
+    pub jwks: Option<String>,
+    /// Who must have made a token (`iss`).
+    pub issuer: Option<String>,
+    /// For whom it must be (`aud`).
+    pub audience: Option<String>,
+    /// The claim that names the tenant. Default `namespace`.
+    pub namespace_claim: String,
+    /// The claim that holds the scopes, as words of a text or as a list. Default `scope`.
+    pub scopes_claim: String,
+    /// The algorithms that are allowed. Default RS256, ES256 and EdDSA.
+    pub algorithms: Vec<String>,
+    /// How far clocks may differ. Default 30 s.
+    #[serde(with = "crate::config::duration")]
+    pub leeway: Duration,
+    /// How often the issuer's keys are read again. Default 5 min.
+    #[serde(with = "crate::config::duration")]
+    pub refresh: Duration,
 }
 
 /// `[ingest]`: limits of the door, in bytes.
@@ -140,7 +215,11 @@ pub struct IngestConfig {
     pub max_batch_events: usize,
     /// All bodies being read, parsed or appended together. Default 128 MiB.
     pub max_in_flight_bytes: usize,
-    /// How long a request may take until it is answered `503`. Default 30 s.
+    /// How long a client may send nothing of a body that is due. Default 10 s.
+    #[serde(with = "crate::config::duration")]
+    pub body_idle_timeout: Duration,
+    /// How long a request may take: a body that is not whole by then is answered `408`, events that
+    /// are not stored by then `503`. Default 30 s.
     #[serde(with = "crate::config::duration")]
     pub timeout: Duration,
 }
@@ -370,13 +449,40 @@ impl Default for StoreConfig {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), auth: None }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            auth: None,
+            max_connections: 4096,
+            max_header_bytes: 64 * 1024,
+            tls: None,
+        }
     }
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
+    }
+}
+
+impl Default for JwtConfig {
+    fn default() -> Self {
+        Self {
+            jwks: None,
+            issuer: None,
+            audience: None,
+            namespace_claim: "namespace".into(),
+            scopes_claim: "scope".into(),
+            algorithms: ["RS256", "ES256", "EdDSA"].map(str::to_owned).to_vec(),
+            leeway: Duration::from_secs(30),
+            refresh: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for RateConfig {
+    fn default() -> Self {
+        Self { events: None, bytes: None, burst: Duration::from_secs(2) }
     }
 }
 
@@ -388,6 +494,7 @@ impl Default for IngestConfig {
             max_event_bytes: MIB,
             max_batch_events: 10_000,
             max_in_flight_bytes: 128 * MIB,
+            body_idle_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
         }
     }

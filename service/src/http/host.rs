@@ -8,16 +8,28 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderMap, StatusCode, Uri, header, uri::Authority};
 
-use crate::{config::Auth, problem::Problem};
+use crate::problem::Problem;
 
-/// Refuses an address that others could reach, unless the configuration says `auth = "none"`.
-pub fn check_listen(addr: SocketAddr, auth: Option<Auth>) -> Result<(), String> {
-    if addr.ip().is_loopback() || auth == Some(Auth::None) {
+/// Whom a listener answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Whoever is on this machine: there is no authentication.
+    ThisMachine,
+    /// Whoever shows a key.
+    Known,
+    /// Everybody, because the configuration says `auth = "none"`.
+    Everybody,
+}
+
+/// Refuses an address that others could reach where only this machine is answered.
+pub fn check_listen(addr: SocketAddr, admission: Admission) -> Result<(), String> {
+    if addr.ip().is_loopback() || admission != Admission::ThisMachine {
         return Ok(());
     }
     Err(format!(
-        "http.listen is {addr}, which other machines can reach, and there are no keys: listen on \
-         127.0.0.1, or say `auth = \"none\"` under [http] if everyone may write and read"
+        "http.listen is {addr}, which other machines can reach, and there are no keys: make one \
+         with `penstock keys new`, or listen on 127.0.0.1, or say `auth = \"none\"` under [http] if \
+         everyone may write and read"
     ))
 }
 
@@ -99,9 +111,12 @@ mod tests {
     #[test]
     fn without_keys_only_loopback_is_listened_on_unless_said_in_so_many_words() {
         let open: SocketAddr = "0.0.0.0:8080".parse().unwrap();
-        assert!(check_listen("127.0.0.1:0".parse().unwrap(), None).is_ok());
-        assert!(check_listen("[::1]:0".parse().unwrap(), None).is_ok());
-        assert!(check_listen(open, Some(Auth::None)).is_ok());
-        assert!(check_listen(open, None).unwrap_err().contains("auth = \"none\""));
+        assert!(check_listen("127.0.0.1:0".parse().unwrap(), Admission::ThisMachine).is_ok());
+        assert!(check_listen("[::1]:0".parse().unwrap(), Admission::ThisMachine).is_ok());
+        for admission in [Admission::Everybody, Admission::Known] {
+            assert!(check_listen(open, admission).is_ok(), "{admission:?}");
+        }
+        let refused = check_listen(open, Admission::ThisMachine).unwrap_err();
+        assert!(refused.contains("penstock keys new") && refused.contains("auth = \"none\""));
     }
 }

@@ -1,41 +1,45 @@
-//! What every request gets, whoever answers it: an id, the Host check, a count, and an answer
-//! even if the handler panics.
+//! What every request gets, whoever answers it: an id, the Host check, a caller, a count, and an
+//! answer even if the handler panics.
 
 use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use axum::{extract::Request, response::IntoResponse, response::Response};
+use axum::{Router, extract::Request, response::IntoResponse, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{Metrics, Routes, host, request_id, routes};
-use crate::{auth::Caller, problem::Problem};
+use crate::{auth::Gate, problem::Problem};
 
 /// What is read of a body that nobody wants.
 const DISCARD_BYTES: usize = 16 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+/// Pages that say what is here and show no data: nobody needs a key to look at them.
+const OPEN_PAGES: [&str; 3] = ["/", "/docs", "/openapi.json"];
 
 /// The service behind every connection of a listener.
 #[derive(Clone)]
 pub(super) struct Manners {
     pub routes: Routes,
     pub check_host: bool,
+    pub gate: Gate,
     pub metrics: Metrics,
-    /// Once set, every answer asks its client to close the connection.
-    pub closing: Arc<AtomicBool>,
+    /// Once cancelled, every answer asks its client to close the connection.
+    pub closing: CancellationToken,
+    /// One for each request at once: on HTTP/2 the number of connections does not bound it.
+    pub places: Arc<Semaphore>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Manners {
@@ -54,12 +58,19 @@ impl Manners {
         let started = Instant::now();
         let id = request_id::of(request.headers());
         let header = HeaderValue::from_str(&id);
-        let handled = request_id::scope(id, handle(self.routes, self.check_host, request));
+        let version = request.version();
+        let handled = request_id::scope(id, async {
+            match self.places.try_acquire() {
+                Ok(_place) => handle(&self.routes, self.check_host, &self.gate, request).await,
+                Err(_) => overloaded(),
+            }
+        });
         let mut response = handled.await;
         if let Ok(id) = header {
             response.headers_mut().insert(request_id::HEADER, id);
         }
-        if self.closing.load(Ordering::Acquire) {
+        // HTTP/2 has GOAWAY for that, and no such header (RFC 9113, 8.2.2).
+        if version < Version::HTTP_2 && self.closing.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         self.metrics.answered(response.status(), started.elapsed());
@@ -67,8 +78,16 @@ impl Manners {
     }
 }
 
-async fn handle(routes: Routes, check_host: bool, mut request: Request<Incoming>) -> Response {
-    if check_host && let Err(problem) = host::check_host(request.uri(), request.headers()) {
+async fn handle(
+    routes: &Routes,
+    check_host: bool,
+    gate: &Gate,
+    mut request: Request<Incoming>,
+) -> Response {
+    if check_host
+        && gate.is_open()
+        && let Err(problem) = host::check_host(request.uri(), request.headers())
+    {
         discard(request.into_body()).await;
         return problem.into_response();
     }
@@ -76,7 +95,27 @@ async fn handle(routes: Routes, check_host: bool, mut request: Request<Incoming>
         discard(request.into_body()).await;
         return routes::starting();
     };
-    request.extensions_mut().insert(Caller::anyone());
+    let limits = match gate.caller(request.headers()).await {
+        Ok(caller) => {
+            let limits = caller.limits().cloned();
+            request.extensions_mut().insert(caller);
+            limits
+        }
+        Err(_) if is_open_page(&request) => None,
+        Err(denied) => {
+            discard(request.into_body()).await;
+            return denied.into_response();
+        }
+    };
+    let mut response = guarded(router, request).await;
+    if let Some(limits) = limits {
+        limits.tell(response.headers_mut());
+    }
+    response
+}
+
+/// The answer of the routes, whatever happens in them.
+async fn guarded(router: Router, request: Request<Incoming>) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // A handler that panics leaves nothing half-changed behind: what requests share is guarded by
     // the components themselves, and a poisoned lock is their matter.
@@ -95,6 +134,21 @@ async fn handle(routes: Routes, check_host: bool, mut request: Request<Incoming>
             .into_response()
         }
     }
+}
+
+fn overloaded() -> Response {
+    let problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too_many_requests_at_once",
+        "Too many requests at once",
+        "the server answers as many requests at once as it takes connections: retry later",
+    );
+    ([(header::RETRY_AFTER, HeaderValue::from_static("1"))], problem).into_response()
+}
+
+fn is_open_page(request: &Request<Incoming>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && OPEN_PAGES.contains(&request.uri().path())
 }
 
 /// Reads a body that nobody wants, a share of it: closing a connection with unread bytes resets

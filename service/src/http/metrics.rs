@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::auth;
+
 /// Counts of one listener; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -20,6 +22,10 @@ pub struct Metrics {
     pub(super) connections: Gauge,
     /// Connections answered with 503 at once because too many were open.
     pub(super) shed: Counter,
+    /// Connections that did not get as far as TLS.
+    pub(super) handshakes_failed: Counter,
+    /// Of the gate.
+    pub(crate) auth: auth::Metrics,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -35,6 +41,8 @@ impl Default for Metrics {
             seconds: Arc::new(Histogram::new(bounds)),
             connections: Gauge::default(),
             shed: Counter::default(),
+            handshakes_failed: Counter::default(),
+            auth: auth::Metrics::default(),
         }
     }
 }
@@ -42,7 +50,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds the counts of the public listener to a registry.
     pub fn register(registry: &mut Registry) -> Self {
-        let this = Self::default();
+        let this = Self { auth: auth::Metrics::register(registry), ..Self::default() };
         registry.register(
             "penstock_http_answers",
             "HTTP answers by status code",
@@ -62,6 +70,11 @@ impl Metrics {
             "penstock_http_connections_shed",
             "HTTP connections answered with 503 because too many were open",
             this.shed.clone(),
+        );
+        registry.register(
+            "penstock_http_tls_handshakes_failed",
+            "Connections that ended before TLS was agreed on",
+            this.handshakes_failed.clone(),
         );
         this
     }

@@ -11,9 +11,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::manners::discard;
-use crate::problem::Problem;
+use crate::{openapi, problem::Problem};
 
 /// Routes that are set once; clones share them. Until then every request is answered with 503.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,13 @@ impl From<Router> for Routes {
         let routes = Self::default();
         routes.set(router);
         routes
+    }
+}
+
+/// The routes and what tells of them.
+impl From<OpenApiRouter> for Routes {
+    fn from(router: OpenApiRouter) -> Self {
+        openapi::published(router).into()
     }
 }
 

@@ -3,7 +3,7 @@
 use schemas::event_to_json;
 
 use super::{
-    Answer, Page, Query,
+    Answer, Page, Tenant,
     cursor::{Cursor, Fingerprint},
     failure::Failure,
     params::Params,
@@ -18,7 +18,11 @@ const MOST: usize = 1000;
 const FIRST_STEP: usize = 16;
 
 /// `GET /v1/events`
-pub(super) async fn list(query: &Query, mut params: Params, page: Page) -> Result<Answer, Failure> {
+pub(super) async fn list(
+    query: &Tenant<'_>,
+    mut params: Params,
+    page: Page,
+) -> Result<Answer, Failure> {
     params.only(&LIST)?;
     let selector = take_selector(&mut params)?;
     let source = params.take_filled("source")?;
@@ -71,7 +75,7 @@ pub(super) async fn list(query: &Query, mut params: Params, page: Page) -> Resul
 }
 
 /// `GET /v1/event`
-pub(super) async fn one(query: &Query, mut params: Params) -> Result<Answer, Failure> {
+pub(super) async fn one(query: &Tenant<'_>, mut params: Params) -> Result<Answer, Failure> {
     params.only(&["source", "id"])?;
     let identity = Identity {
         namespace: query.namespace.clone(),
@@ -136,13 +140,13 @@ fn take_order(params: &mut Params) -> Result<Order, Failure> {
 }
 
 fn fingerprint(
-    query: &Query,
+    query: &Tenant<'_>,
     selector: &Selector,
     source: Option<&str>,
     asked: &Asked,
     order: Order,
 ) -> Fingerprint {
-    let started = Fingerprint::of("events", &query.namespace);
+    let started = Fingerprint::of("events", query.namespace);
     let selected = match selector {
         Selector::Type(kind) => started.part("type").part(kind),
         Selector::Subject(subject) => started.part("subject").part(subject),

@@ -112,6 +112,13 @@ impl Failure {
     }
 }
 
+impl From<Problem> for Failure {
+    /// What the caller may not do.
+    fn from(problem: Problem) -> Self {
+        Self { problem: Box::new(problem), retry: false }
+    }
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {

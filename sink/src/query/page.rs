@@ -13,7 +13,11 @@ const HTML: &str = include_str!("page.html");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// `GET /`
+/// A page for people
+#[utoipa::path(
+    get, path = "/", tag = "about", security(()),
+    responses((status = 200, description = "What is here", content_type = "text/html", body = String))
+)]
 pub(super) async fn page() -> Response {
     let headers =
         [(header::CONTENT_SECURITY_POLICY, POLICY), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];

@@ -3,7 +3,7 @@
 use serde_json::{json, value::RawValue};
 
 use super::{
-    Answer, Page, Query,
+    Answer, Page, Tenant,
     cursor::{Cursor, Fingerprint},
     events::push_next,
     failure::Failure,
@@ -21,7 +21,7 @@ const TYPES: &str = "_types";
 const MOST: usize = 1000;
 
 /// `GET /v1/rollups`
-pub(super) async fn definitions(query: &Query, params: Params) -> Result<Answer, Failure> {
+pub(super) async fn definitions(query: &Tenant<'_>, params: Params) -> Result<Answer, Failure> {
     params.only(&[])?;
     let candidates = serving::candidates(query).await?;
     let listed: Vec<_> = candidates.iter().filter(|c| !serving::is_own(c)).map(describe).collect();
@@ -45,13 +45,13 @@ fn describe(candidate: &serving::Candidate) -> serde_json::Value {
 
 /// `GET /v1/types`
 pub(super) async fn types(
-    query: &Query,
+    query: &Tenant<'_>,
     mut params: Params,
     page: Page,
 ) -> Result<Answer, Failure> {
     params.only(&["limit", "cursor"])?;
     let limit = params.take_limit(MOST, MOST)?;
-    let fingerprint = Fingerprint::of("types", &query.namespace).done();
+    let fingerprint = Fingerprint::of("types", query.namespace).done();
     let cursor =
         params.take("cursor").map(|text| Cursor::decode(&text, fingerprint)).transpose()?;
     // Before a sink ever started there is no such definition, and nothing else either.
@@ -91,7 +91,7 @@ fn write_type(total: &Total, json: &mut Vec<u8>) -> Result<(), Failure> {
 
 /// `GET /v1/rollups/{name}`
 pub(super) async fn rows(
-    query: &Query,
+    query: &Tenant<'_>,
     path: &str,
     mut params: Params,
     page: Page,
@@ -114,7 +114,7 @@ pub(super) async fn rows(
 
     let fingerprint = filters
         .iter()
-        .fold(Fingerprint::of("rollup", &query.namespace), |so_far, filter| {
+        .fold(Fingerprint::of("rollup", query.namespace), |so_far, filter| {
             so_far.optional(filter.as_deref())
         })
         .part(&*definition.name)
@@ -150,7 +150,7 @@ pub(super) async fn rows(
 }
 
 fn rollup_query(
-    query: &Query,
+    query: &Tenant<'_>,
     definition: &Definition,
     version: VersionId,
     window: i64,

@@ -3,18 +3,17 @@
 //! It needs the store and nothing else: no log, and none of its settings but the number of
 //! partitions, by which rollups are judged complete.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
-use axum::Router;
-use schemas::DEFAULT_NAMESPACE;
 use service::{
     app::{App, announce},
     config::{Config, Loaded, Shared},
-    http, process,
+    http, openapi, process,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{Metrics, Query, router};
 use crate::{
@@ -31,6 +30,8 @@ pub struct Server {
     /// Where operators look.
     pub admin_addr: SocketAddr,
     config: Config,
+    /// Where the configuration came from.
+    file: Option<PathBuf>,
     http: TcpListener,
     admin: TcpListener,
 }
@@ -48,16 +49,16 @@ pub async fn run(loaded: Loaded, shutdown: CancellationToken) -> Result<()> {
 impl Server {
     /// Checks and binds.
     pub async fn bind(loaded: Loaded) -> Result<Self> {
-        let config = loaded.config;
+        let Loaded { config, file, .. } = loaded;
         let http = http::bind(config.http.listen, "http.listen").await?;
         let admin = http::bind(config.admin.listen, "admin.listen").await?;
         let (http_addr, admin_addr) = (http.local_addr()?, admin.local_addr()?);
-        Ok(Self { http_addr, admin_addr, config, http, admin })
+        Ok(Self { http_addr, admin_addr, config, file, http, admin })
     }
 
     /// Opens the store, however long that takes, and serves.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { http_addr, admin_addr, config, http, admin } = self;
+        let Self { http_addr, admin_addr, config, file, http, admin } = self;
         let mut meters = process::meters(NAME);
         let http_metrics = http::Metrics::register(&mut meters);
         let metrics = Metrics::register(&mut meters);
@@ -65,12 +66,12 @@ impl Server {
         let mut app = App::start(NAME, admin, meters, &config)?;
         announce(NAME, Some(http_addr), admin_addr, &config);
         let (door, upkeep) = (app.stage(), app.stage());
-        let routes = app.serve_http(door, http, &config, http_metrics);
+        let routes = app.serve_http(door, http, &config, file.as_deref(), http_metrics)?;
         let part = app.part("store");
         let assemble = async {
             let store = open_store(&config, &part, store_metrics).await?;
             attend_store(&mut app, upkeep, &store, part.clone());
-            routes.set(routes_of(&config, &store, metrics));
+            routes.set(openapi::published(routes_of(&config, &store, metrics)));
             app.ready();
             Ok(())
         };
@@ -80,8 +81,8 @@ impl Server {
 }
 
 /// The routes that read this store.
-pub fn routes_of(config: &Config, store: &Store, metrics: Metrics) -> Router {
+pub fn routes_of(config: &Config, store: &Store, metrics: Metrics) -> OpenApiRouter {
     let partitions = config.topics.partitions;
-    let query = Query::new(store.clone(), DEFAULT_NAMESPACE.into(), partitions, metrics);
+    let query = Query::new(store.clone(), partitions, metrics);
     router(Arc::new(query))
 }

@@ -7,9 +7,8 @@ use schemas::Event;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Bytes that each of namespace, `type`, `source`, `id` and `subject` may have, so that any keys
-/// made of them fit every store (Cassandra's and the embedded engine's limit is 64 KiB a key).
-pub const MAX_ATTRIBUTE_BYTES: usize = 8 * 1024;
+/// Bytes that the namespace and each attribute may have that keys are made of.
+pub use schemas::MAX_ATTRIBUTE_BYTES;
 
 /// Bytes that [`RollupKey::group`] may have.
 pub const MAX_GROUP_BYTES: usize = 8 * 1024;

@@ -6,7 +6,10 @@ use eventlog::Position;
 use prometheus_client::registry::Registry;
 use schemas::{Data, Event, Timestamp};
 use serde_json::Value;
-use service::http::HttpOptions;
+use service::{
+    auth::{Caller, Gate, Scope},
+    http::HttpOptions,
+};
 use sink::{
     query::{Limits, Metrics, Query, router},
     store::{
@@ -95,11 +98,20 @@ impl Server {
         Self::start_query(store, namespace, Limits::default(), || NOW).await
     }
 
+    /// For whoever the gate lets in.
+    pub async fn start_behind(store: Kept, gate: Gate) -> Self {
+        Self::start_gated(store, gate, Limits::default(), || NOW).await
+    }
+
     async fn start_query(store: Kept, namespace: &str, limits: Limits, clock: fn() -> i64) -> Self {
+        let gate = Gate::open_to(Caller::new("reader", namespace, [Scope::Read]));
+        Self::start_gated(store, gate, limits, clock).await
+    }
+
+    async fn start_gated(store: Kept, gate: Gate, limits: Limits, clock: fn() -> i64) -> Self {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let mut query = Query::new(store.store.clone(), namespace.into(), PARTITIONS, metrics)
-            .with_limits(limits);
+        let mut query = Query::new(store.store.clone(), PARTITIONS, metrics).with_limits(limits);
         query.clock = clock;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -107,7 +119,7 @@ impl Server {
         let serving = service::http::serve(
             listener,
             router(Arc::new(query)),
-            HttpOptions::default(),
+            HttpOptions { gate, ..HttpOptions::default() },
             stop.clone(),
         );
         tokio::spawn(serving);
