@@ -1,8 +1,9 @@
 //! Avro: JSON text to datum and back, in one pass each, over a schema compiled once.
 //!
-//! The `apache-avro` crate parses schemas, resolves their names and judges compatibility. The
-//! datum codec is ours, because it goes from JSON to bytes without a tree of Avro values in
-//! between, and says with a JSON pointer what does not fit.
+//! The `apache-avro` crate parses schemas. The datum codec is ours, because it goes from JSON to bytes
+//! without a tree of Avro values in between, and says with a JSON pointer what does not fit; so is the
+//! judgement of compatibility, because it knows a type wherever it is defined and tells every clash
+//! with its place.
 //!
 //! # JSON and Avro types
 //!
@@ -23,23 +24,24 @@
 //! | `uuid` | the 36-character string |
 //!
 //! A record's absent field takes its default; a field that the schema does not know is a fault,
-//! because it would be lost. Times finer than their type's unit are rounded down.
+//! because it would be lost, unless the configuration says that it may be. Times finer than their type's unit are rounded down.
 //!
 //! The invariant: whatever [`Avro::encode`] accepts, [`Avro::decode`] gives back as the same JSON
 //! value (but for the notes above), and no bytes make [`Avro::decode`] panic or take memory
 //! beyond its limits.
 
+mod compatible;
 mod compile;
 mod decode;
 mod encode;
 mod logical;
+mod names;
 mod tree;
 
-use apache_avro::{
-    Schema,
-    schema_compatibility::{Compatibility, SchemaCompatibility},
-};
+use apache_avro::Schema;
 use compile::Node;
+pub(crate) use names::normal;
+use serde_json::Value;
 
 /// Bytes of one datum at most.
 const MAX_DATUM: usize = 8 * 1024 * 1024;
@@ -57,20 +59,28 @@ pub(crate) struct Avro {
 impl Avro {
     /// Parses and compiles a schema. The error is for the schema's author.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let schema = Schema::parse_str(text).map_err(|e| e.to_string())?;
+        Self::of(Schema::parse_str(text))
+    }
+
+    /// Parses and compiles a schema that names types which others define.
+    pub(crate) fn parse_with(text: &str, others: &[&str]) -> Result<Self, String> {
+        if others.is_empty() {
+            return Self::parse(text);
+        }
+        let json = |text: &str| serde_json::from_str::<Value>(text).map_err(|e| e.to_string());
+        let others: Vec<_> = others.iter().map(|text| json(text)).collect::<Result<_, _>>()?;
+        Self::of(Schema::parse(&names::bundle(&json(text)?, &others)?))
+    }
+
+    fn of(parsed: apache_avro::AvroResult<Schema>) -> Result<Self, String> {
+        let schema = parsed.map_err(|e| e.to_string())?;
         let (nodes, root) = compile::compile(&schema)?;
         Ok(Self { schema, nodes, root })
     }
 
-    /// Whether this schema reads everything that `writer` can have written.
-    pub(crate) fn can_read(&self, writer: &Self) -> Result<(), String> {
-        match SchemaCompatibility::can_read(&writer.schema, &self.schema) {
-            Ok(Compatibility::Full) => Ok(()),
-            Ok(Compatibility::Partial) => {
-                Err("some values that were allowed before are not any more".into())
-            }
-            Err(e) => Err(e.to_string()),
-        }
+    /// What keeps this schema from reading all that `writer` can have written; nothing when it can.
+    pub(crate) fn clashes(&self, writer: &Self) -> Vec<String> {
+        compatible::clashes(&self.schema, &writer.schema)
     }
 }
 

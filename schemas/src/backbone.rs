@@ -11,14 +11,16 @@ use anyhow::{Context, Result};
 use eventlog::{Log, LogError, Retention, TopicSpec};
 use service::{
     app::{App, StageId, never_fails},
-    config::{Config, Instance, LogConfig, TopicsConfig, UnknownType},
+    config::{self, Config, Instance, LogConfig, TopicsConfig, UnknownType},
     health::Part,
     patience::until_open,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Codec, DEFAULT_NAMESPACE, RegisterError, Registry, RegistryError, Unknown};
+use crate::{
+    Codec, DEFAULT_NAMESPACE, RegisterError, Registry, RegistryError, Unknown, UnknownFields,
+};
 
 /// How often the log is asked how it is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -107,7 +109,12 @@ impl Backbone {
             UnknownType::Accept => Unknown::Accept,
             UnknownType::Reject => Unknown::Reject,
         };
-        Ok(Self { log, codec: Codec::new(registry, unknown) })
+        let unknown_fields = match config.schemas.unknown_fields {
+            config::UnknownFields::Reject => UnknownFields::Reject,
+            config::UnknownFields::Drop => UnknownFields::Drop,
+        };
+        let codec = Codec::new(registry, unknown).with_unknown_fields(unknown_fields);
+        Ok(Self { log, codec })
     }
 
     /// Keeps the registry up to date and readiness informed of the log, in a stage that stops after

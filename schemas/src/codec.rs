@@ -20,6 +20,16 @@ pub enum Unknown {
     Reject,
 }
 
+/// What happens to a field that the schema of its type does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// The event is refused.
+    #[default]
+    Reject,
+    /// It is left out.
+    Drop,
+}
+
 /// Why a record is no event, by what the caller can do.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
@@ -37,12 +47,19 @@ pub enum DecodeError {
 pub struct Codec {
     registry: Registry,
     unknown: Unknown,
+    unknown_fields: UnknownFields,
 }
 
 impl Codec {
     /// A codec over a registry.
     pub fn new(registry: Registry, unknown: Unknown) -> Self {
-        Self { registry, unknown }
+        Self { registry, unknown, unknown_fields: UnknownFields::Reject }
+    }
+
+    /// The same, with another answer to fields that a schema does not know.
+    #[must_use]
+    pub fn with_unknown_fields(self, unknown_fields: UnknownFields) -> Self {
+        Self { unknown_fields, ..self }
     }
 
     /// The registry it looks schemas up in.
@@ -60,7 +77,7 @@ impl Codec {
     pub fn encode(&self, event: &Event) -> Result<Record, Vec<Fault>> {
         match self.registry.latest(&event.namespace, &event.kind) {
             Some(schema) => {
-                let datum = schema.encode(&event.data)?;
+                let datum = schema.encode(&event.data, self.unknown_fields)?;
                 Ok(binding::to_record(event, Some(datum)))
             }
             None if self.unknown == Unknown::Reject => {

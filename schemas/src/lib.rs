@@ -36,12 +36,15 @@ mod time;
 
 pub use backbone::Backbone;
 pub use binding::{NAMESPACE_HEADER, TIME_FILLED_HEADER, identity_of};
-pub use codec::{Codec, DecodeError, Unknown};
+pub use codec::{Codec, DecodeError, Unknown, UnknownFields};
 pub use dead_letter::dead_letter;
 pub use event::{Data, Event, MAX_ATTRIBUTE_BYTES, Timestamp};
 pub use fault::Fault;
 pub use fields::{Extractor, Fields, Path, Scalar};
-pub use registry::{RegisterError, Registered, Registry, RegistryError};
+pub use registry::{
+    Against, Clash, Denied, Draft, Level, Mode, Reference, RegisterError, Registered, Registry,
+    RegistryError, Show, State, VersionName, View,
+};
 pub use structured::{Defaults, Filled, event_from_binary, event_from_json, event_to_json};
 pub use time::TimeError;
 

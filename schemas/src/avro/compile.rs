@@ -14,7 +14,7 @@ use super::{
     encode::{self, Notation},
     logical::Unit,
 };
-use crate::json;
+use crate::{codec::UnknownFields, json};
 
 /// What stands at one place of a schema. Children are indexes into the table.
 #[derive(Debug)]
@@ -245,7 +245,15 @@ impl Compiler {
                 let field = &fields[default.field];
                 let mut datum = Vec::new();
                 let json = default.json.as_bytes();
-                match encode::encode(&self.nodes, field.node, json, Notation::Schema, &mut datum) {
+                let unknown = UnknownFields::Reject;
+                match encode::encode(
+                    &self.nodes,
+                    field.node,
+                    json,
+                    Notation::Schema,
+                    unknown,
+                    &mut datum,
+                ) {
                     Ok(()) => self.set_default(default.record, default.field, datum),
                     Err(faults) => {
                         let why = faults.first().map(ToString::to_string).unwrap_or_default();

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Fault,
+    codec::UnknownFields,
     fault::{MAX_FAULTS, push_pointer, short},
     json::{MAX_DEPTH, Unfit},
 };
@@ -28,8 +29,13 @@ pub(super) enum Notation {
 
 impl Avro {
     /// Appends the datum of a JSON text. Pointers begin at `/data`.
-    pub(crate) fn encode(&self, json: &[u8], out: &mut Vec<u8>) -> Result<(), Vec<Fault>> {
-        encode(&self.nodes, self.root, json, Notation::Event, out)
+    pub(crate) fn encode(
+        &self,
+        json: &[u8],
+        unknown: UnknownFields,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Vec<Fault>> {
+        encode(&self.nodes, self.root, json, Notation::Event, unknown, out)
     }
 }
 
@@ -39,6 +45,7 @@ pub(super) fn encode(
     root: usize,
     json: &[u8],
     notation: Notation,
+    unknown: UnknownFields,
     out: &mut Vec<u8>,
 ) -> Result<(), Vec<Fault>> {
     let invalid = |why: String| vec![Fault::at("invalid_data", "data", why)];
@@ -48,7 +55,7 @@ pub(super) fn encode(
         serde_json::from_str(json).map_err(|e| invalid(format!("`data` is not JSON: {e}")))?;
     let work = json.len().saturating_mul(WORK_PER_BYTE).saturating_add(WORK_PER_BYTE * 64);
     let mut encoder =
-        Encoder { nodes, notation, out, failures: 0, faults: Vec::new(), work, depth: 0 };
+        Encoder { nodes, notation, unknown, out, failures: 0, faults: Vec::new(), work, depth: 0 };
     encoder.value(root, &tree, &Place::Root);
     if encoder.failures == 0 { Ok(()) } else { Err(encoder.faults) }
 }
@@ -83,6 +90,7 @@ impl Place<'_> {
 struct Encoder<'e> {
     nodes: &'e [Node],
     notation: Notation,
+    unknown: UnknownFields,
     out: &'e mut Vec<u8>,
     /// Faults met, also those beyond the number kept.
     failures: usize,
@@ -339,6 +347,9 @@ impl Encoder<'_> {
             }
             let here = Place::Member(place, name);
             if !fields.iter().any(|field| field.name == **name) {
+                if self.unknown == UnknownFields::Drop {
+                    continue;
+                }
                 self.fault("unknown_field", &here, "the schema has no such field");
             } else if members[..at].iter().any(|(earlier, _)| earlier == name) {
                 self.fault("duplicate_field", &here, "the field is given twice");
@@ -347,28 +358,41 @@ impl Encoder<'_> {
     }
 
     /// The first branch that fits. Where the JSON type leaves one branch only, its faults are
-    /// reported; where it leaves several and none fits, those of the first.
+    /// reported; where it leaves several and none fits, those of the first. Where unknown fields are
+    /// dropped, a branch that knows them all goes before one that would lose some.
     fn union(&mut self, node: usize, branches: &[usize], json: &Json<'_>, place: &Place<'_>) {
         let mut likely = branches.iter().enumerate().filter(|(_, b)| self.may_fit(**b, json));
         let Some((first, branch)) = likely.next() else {
             return self.mismatch(node, json, place);
         };
         let more: Vec<_> = likely.collect();
-        let (start, failures, faults) = (self.out.len(), self.failures, self.faults.len());
-        self.branch(first, *branch, json, place);
-        if self.failures == failures || more.is_empty() {
-            return;
+        if more.is_empty() {
+            return self.branch(first, *branch, json, place);
         }
-        let kept = (self.failures, self.faults.split_off(faults));
-        for (index, branch) in more {
-            self.out.truncate(start);
-            self.failures = failures;
-            self.faults.truncate(faults);
-            self.branch(index, *branch, json, place);
-            if self.failures == failures {
-                return;
+        let configured = self.unknown;
+        let passes: &[UnknownFields] = match configured {
+            UnknownFields::Reject => &[UnknownFields::Reject],
+            UnknownFields::Drop => &[UnknownFields::Reject, UnknownFields::Drop],
+        };
+        let (start, failures, faults) = (self.out.len(), self.failures, self.faults.len());
+        let mut kept = (failures, Vec::new());
+        for unknown in passes {
+            self.unknown = *unknown;
+            for (index, branch) in std::iter::once((first, branch)).chain(more.iter().copied()) {
+                self.out.truncate(start);
+                self.failures = failures;
+                self.faults.truncate(faults);
+                self.branch(index, *branch, json, place);
+                if self.failures == failures {
+                    self.unknown = configured;
+                    return;
+                }
+                if index == first {
+                    kept = (self.failures, self.faults.split_off(faults));
+                }
             }
         }
+        self.unknown = configured;
         self.faults.truncate(faults);
         self.failures = kept.0;
         self.faults.extend(kept.1);

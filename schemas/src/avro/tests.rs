@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::Fault;
+use crate::{Fault, UnknownFields};
 
 fn schema(schema: &Value) -> Avro {
     Avro::parse(&schema.to_string()).unwrap()
@@ -13,7 +13,7 @@ fn schema(schema: &Value) -> Avro {
 
 fn encode(avro: &Avro, json: &Value) -> Result<Vec<u8>, Vec<Fault>> {
     let mut out = Vec::new();
-    avro.encode(json.to_string().as_bytes(), &mut out).map(|()| out)
+    avro.encode(json.to_string().as_bytes(), UnknownFields::Reject, &mut out).map(|()| out)
 }
 
 fn decode(avro: &Avro, datum: &[u8]) -> Value {
@@ -67,7 +67,8 @@ fn given_several_faults_then_all_are_pointed_at() {
 #[test]
 fn given_a_field_twice_then_it_is_a_fault() {
     let avro = record(&json!([{"name": "a", "type": "int"}]));
-    let found = avro.encode(br#"{"a":1,"a":2}"#, &mut Vec::new()).unwrap_err();
+    let found =
+        avro.encode(br#"{"a":1,"a":2}"#, UnknownFields::Reject, &mut Vec::new()).unwrap_err();
     assert_eq!((found[0].code, &*found[0].pointer), ("duplicate_field", "/data/a"));
 }
 
@@ -76,7 +77,7 @@ fn given_fields_in_any_order_then_the_datum_is_in_the_schemas() {
     let avro = record(&json!([{"name": "a", "type": "int"}, {"name": "b", "type": "int"}]));
     let datum = |text: &str| {
         let mut out = Vec::new();
-        avro.encode(text.as_bytes(), &mut out).unwrap();
+        avro.encode(text.as_bytes(), UnknownFields::Reject, &mut out).unwrap();
         out
     };
     assert_eq!(datum(r#"{"a":1,"b":2}"#), [2, 4]);
@@ -145,6 +146,88 @@ fn given_a_union_of_records_then_the_one_whose_fields_fit_is_taken() {
         [("missing_field", "/data/a".to_owned()), ("unknown_field", "/data/c".to_owned())],
         "when none fits, the first one's faults are told"
     );
+}
+
+#[test]
+fn given_unknown_fields_that_may_be_dropped_then_the_rest_is_encoded_at_every_level() {
+    let avro = record(&json!([{"name": "a", "type": {"type": "record", "name": "A", "fields": [
+        {"name": "b", "type": "int"}]}}]));
+    let drop = |json: Value| {
+        let mut out = Vec::new();
+        avro.encode(json.to_string().as_bytes(), UnknownFields::Drop, &mut out).map(|()| out)
+    };
+    let known = json!({"a": {"b": 7}});
+    let more = json!({"x": "secret", "a": {"y": null, "b": 7, "z": [1]}});
+    assert_eq!(drop(more.clone()), Ok(encode(&avro, &known).unwrap()));
+    assert_eq!(
+        faults(&avro, &more),
+        [
+            ("unknown_field", "/data/a/y".to_owned()),
+            ("unknown_field", "/data/a/z".to_owned()),
+            ("unknown_field", "/data/x".to_owned())
+        ]
+    );
+    let twice = avro.encode(br#"{"a":{"b":1},"a":{"b":2}}"#, UnknownFields::Drop, &mut Vec::new());
+    assert_eq!(twice.unwrap_err()[0].code, "duplicate_field", "which of the two is meant?");
+}
+
+#[test]
+fn given_unknown_fields_that_may_be_dropped_then_a_branch_that_knows_them_all_goes_first() {
+    let of = |name: &str, fields: Value| json!({"type": "record", "name": name, "fields": fields});
+    let avro = schema(&json!([
+        of("A", json!([{"name": "a", "type": "int"}])),
+        of("B", json!([{"name": "a", "type": "int"}, {"name": "b", "type": "int"}]))
+    ]));
+    let branch = |json: Value| {
+        let mut out = Vec::new();
+        avro.encode(json.to_string().as_bytes(), UnknownFields::Drop, &mut out).map(|()| out)
+    };
+    assert_eq!(branch(json!({"a": 1, "b": 2})), Ok(vec![2, 2, 4]));
+    assert_eq!(branch(json!({"a": 1, "c": 2})), Ok(vec![0, 2]));
+    assert_eq!(branch(json!({"c": 2})).unwrap_err()[0].pointer, "/data/a");
+}
+
+#[test]
+fn given_defaults_of_logical_types_then_they_are_written_as_schemas_write_them() {
+    let avro = record(&json!([
+        {"name": "day", "type": logical("int", "date"), "default": 1},
+        {"name": "at", "type": logical("long", "timestamp-millis"), "default": 1500},
+        {"name": "price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2},
+            "default": "\u{1}\u{2}"},
+        {"name": "raw", "type": "bytes", "default": "\u{ff}"},
+        {"name": "kind", "type": {"type": "enum", "name": "K", "symbols": ["A", "B"]}, "default": "B"},
+        {"name": "tags", "type": {"type": "map", "values": "string"}, "default": {"a": "b"}},
+        {"name": "list", "type": {"type": "array", "items": "int"}, "default": [1, 2]},
+        {"name": "none", "type": ["null", "string"], "default": null},
+    ]));
+    assert_eq!(
+        round(&avro, &json!({})),
+        json!({"day": "1970-01-02", "at": "1970-01-01T00:00:01.500Z", "price": "2.58", "raw": "/w==",
+            "kind": "B", "tags": {"a": "b"}, "list": [1, 2], "none": null})
+    );
+}
+
+#[test]
+fn given_a_value_that_does_not_fit_then_the_fault_names_the_expected_type_and_never_the_value() {
+    let cases = [
+        (logical("int", "date"), "a date such as 2013-01-31"),
+        (logical("int", "time-millis"), "a time of day such as 10:15:00"),
+        (logical("long", "timestamp-millis"), "an RFC 3339 time such as 2013-01-01T10:15:00Z"),
+        (logical("string", "uuid"), "a UUID"),
+        (json!({"type": "fixed", "name": "F", "size": 2}), "a string in base64 of 2 bytes (fixed)"),
+        (json!("bytes"), "a string in base64 (bytes)"),
+        (json!({"type": "enum", "name": "E", "symbols": ["A"]}), "one of the enum's symbols"),
+        (
+            json!({"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}),
+            "a decimal string of 4 digits, 2 after the point",
+        ),
+    ];
+    for (kind, expected) in cases {
+        let found = encode(&schema(&kind), &json!("S3CRET!")).unwrap_err();
+        assert_eq!(found[0].detail, format!("expected {expected}"), "{kind}");
+        let found = encode(&schema(&kind), &json!([1])).unwrap_err();
+        assert_eq!(found[0].detail, format!("expected {expected}, found an array"), "{kind}");
+    }
 }
 
 #[test]
@@ -239,9 +322,10 @@ fn given_a_recursive_type_then_it_encodes_to_any_depth_that_json_may_have() {
         {"name": "next", "type": ["null", "List"], "default": null}]}));
     let nest = |depth: usize| format!("{}null{}", "{\"next\":".repeat(depth), "}".repeat(depth));
     let mut out = Vec::new();
-    avro.encode(nest(100).as_bytes(), &mut out).unwrap();
+    avro.encode(nest(100).as_bytes(), UnknownFields::Reject, &mut out).unwrap();
     assert_eq!(avro.decode(&out).unwrap(), nest(100).into_bytes());
-    let found = avro.encode(nest(101).as_bytes(), &mut Vec::new()).unwrap_err();
+    let found =
+        avro.encode(nest(101).as_bytes(), UnknownFields::Reject, &mut Vec::new()).unwrap_err();
     assert_eq!(found[0].code, "invalid_data");
 }
 
@@ -253,7 +337,9 @@ fn given_unions_that_fail_late_at_every_level_then_the_work_is_bounded() {
                 "fields": [{"name": "n", "type": ["null", "A", "B"]}]}]) } else { json!(null) }}]})
     };
     let text = format!("{}1{}", "{\"n\":".repeat(60), "}".repeat(60));
-    let found = schema(&of("A")).encode(text.as_bytes(), &mut Vec::new()).unwrap_err();
+    let found = schema(&of("A"))
+        .encode(text.as_bytes(), UnknownFields::Reject, &mut Vec::new())
+        .unwrap_err();
     assert!(!found.is_empty());
 }
 

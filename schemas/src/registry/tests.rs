@@ -1,4 +1,9 @@
-//! The registry over a log.
+//! The registry over a log: registering. [`deleting`], [`settings`] and [`references`] have files of
+//! their own.
+
+mod deleting;
+mod references;
+mod settings;
 
 use super::*;
 use crate::test_log::test_log;
@@ -6,6 +11,11 @@ use crate::test_log::test_log;
 const ONE: &str = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"}]}"#;
 const TWO: &str = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"long"},{"name":"b","type":["null","string"],"default":null}]}"#;
 const OTHER: &str = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"string"}]}"#;
+
+/// A schema of its own for each number.
+fn numbered(n: usize) -> String {
+    ONE.replace("\"R\"", &format!("\"R{n}\""))
+}
 
 async fn open(log: &Log) -> Registry {
     Registry::open(log.clone()).await.unwrap()
@@ -55,11 +65,11 @@ async fn given_a_version_that_cannot_read_an_earlier_one_then_it_is_refused() {
     {
         let refused = registry.register("n", "s", schema).await;
         assert!(
-            matches!(refused, Err(RegisterError::Incompatible { version: v, .. }) if v == version),
+            matches!(&refused, Err(RegisterError::Incompatible { version: v, .. }) if *v == version),
             "{refused:?}"
         );
     }
-    assert_eq!(registry.versions("n", "s").len(), 2);
+    assert_eq!(registry.view("n").versions("s", Show::Live).unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -88,7 +98,7 @@ async fn given_two_replicas_then_each_sees_the_others_schemas_and_no_id_comes_tw
     let log = test_log().await;
     let (a, b) = (open(&log).await, open(&log).await);
     let first = a.register("n", "s", ONE).await.unwrap();
-    let second = b.register("n", "t", ONE).await.unwrap(); // b had not read a's
+    let second = b.register("n", "t", TWO).await.unwrap(); // b had not read a's
     assert_eq!((first.id, second.id), (1, 2));
     assert!(a.by_id(2).is_none());
     a.refresh().await.unwrap();
@@ -102,9 +112,9 @@ async fn given_many_registrations_at_once_from_two_replicas_then_all_get_ids_of_
     let tasks: Vec<_> = (0..20)
         .map(|n| {
             let registry = replicas[n % 2].clone();
-            tokio::spawn(
-                async move { registry.register("n", &format!("s{n}"), ONE).await.unwrap().id },
-            )
+            tokio::spawn(async move {
+                registry.register("n", &format!("s{n}"), &numbered(n)).await.unwrap().id
+            })
         })
         .collect();
     let mut ids = Vec::new();

@@ -230,6 +230,9 @@ pub struct IngestConfig {
 pub struct SchemasConfig {
     /// What happens to an event whose type has no schema.
     pub unknown: UnknownType,
+    /// What happens to a field that the schema of its type does not know: `reject`, the default, refuses
+    /// the event; `drop` leaves the field out.
+    pub unknown_fields: UnknownFields,
     /// Schemas to register at start: event type to a path of an `.avsc` file.
     pub register: BTreeMap<String, PathBuf>,
 }
@@ -243,6 +246,17 @@ pub enum UnknownType {
     Accept,
     /// It is refused.
     Reject,
+}
+
+/// What happens to a field that a schema does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownFields {
+    /// The event is refused.
+    #[default]
+    Reject,
+    /// The field is left out.
+    Drop,
 }
 
 /// `[topics]`

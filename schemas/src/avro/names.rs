@@ -1,0 +1,213 @@
+//! A schema's JSON with its names written out: in normal form, and with what other schemas define
+//! put in.
+//!
+//! It works on JSON, before a schema is parsed, and judges nothing: what is no schema passes
+//! through, for the parser to refuse. Names are resolved as the specification says: one without a
+//! dot belongs to the namespace around it.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+/// The same schema in its normal form: full names, and no object where a name says as much. Two
+/// texts of one schema that differ in these only have equal forms.
+pub(crate) fn normal(schema: &Value) -> Value {
+    Walk::default().schema(schema, "")
+}
+
+/// The schema with the types that it names and `others` define put in where they are first named,
+/// so that it stands alone. Others may name each other. The error is for the schema's author.
+pub(crate) fn bundle(schema: &Value, others: &[Value]) -> Result<Value, String> {
+    let mut collect = Walk::default();
+    for other in others {
+        if full_name(other, "").is_none() {
+            return Err("a referenced schema is no named type (record, enum or fixed)".into());
+        }
+        collect.schema(other, "");
+    }
+    if let Some(name) = collect.twice {
+        return Err(format!("the referenced schemas define `{name}` twice"));
+    }
+    let mut walk = Walk { known: collect.defined, ..Walk::default() };
+    Ok(walk.schema(schema, ""))
+}
+
+#[derive(Default)]
+struct Walk {
+    /// Types to put in, in normal form.
+    known: HashMap<String, Value>,
+    /// Those that were put in.
+    inside: HashSet<String>,
+    /// Types met, in normal form.
+    defined: HashMap<String, Value>,
+    /// A name that was met again as something else.
+    twice: Option<String>,
+}
+
+impl Walk {
+    fn schema(&mut self, schema: &Value, space: &str) -> Value {
+        match schema {
+            Value::String(name) => self.named(name, space),
+            Value::Array(branches) => branches.iter().map(|b| self.schema(b, space)).collect(),
+            Value::Object(members) => self.object(schema, members, space),
+            other => other.clone(),
+        }
+    }
+
+    /// A name: of a primitive type, of one defined before, or of one to put in.
+    fn named(&mut self, name: &str, space: &str) -> Value {
+        if PRIMITIVE.contains(&name) {
+            return name.into();
+        }
+        let full = qualified(name, space);
+        match self.known.get(&full).cloned() {
+            Some(Value::Object(definition)) if self.inside.insert(full.clone()) => {
+                self.definition(full, &definition)
+            }
+            _ => full.into(),
+        }
+    }
+
+    fn object(&mut self, schema: &Value, members: &Map<String, Value>, space: &str) -> Value {
+        if let Some(full) = full_name(schema, space) {
+            // within what was put in, a type may come that was put in by itself before
+            if self.known.contains_key(&full) && !self.inside.insert(full.clone()) {
+                return full.into();
+            }
+            return self.definition(full, members);
+        }
+        match members.get("type") {
+            Some(inner) if members.len() == 1 => self.schema(inner, space),
+            _ => self.members(members, space),
+        }
+    }
+
+    fn definition(&mut self, full: String, members: &Map<String, Value>) -> Value {
+        let space = full.rsplit_once('.').map_or("", |(space, _)| space).to_owned();
+        let mut normal = Map::new();
+        for (name, value) in members {
+            let value = match name.as_str() {
+                "namespace" => continue,
+                "name" => full.clone().into(),
+                "aliases" => aliases(value, &space),
+                "fields" => self.fields(value, &space),
+                _ => value.clone(),
+            };
+            normal.insert(name.clone(), value);
+        }
+        let normal = Value::Object(normal);
+        let before = self.defined.insert(full.clone(), normal.clone());
+        if before.is_some_and(|before| before != normal) {
+            self.twice = Some(full);
+        }
+        normal
+    }
+
+    fn fields(&mut self, fields: &Value, space: &str) -> Value {
+        let Value::Array(fields) = fields else { return fields.clone() };
+        let field = |field: &Value| match field {
+            Value::Object(members) => {
+                let members = members.iter().map(|(name, value)| {
+                    let value = match name.as_str() {
+                        "type" => self.schema(value, space),
+                        _ => value.clone(),
+                    };
+                    (name.clone(), value)
+                });
+                Value::Object(members.collect())
+            }
+            other => other.clone(),
+        };
+        fields.iter().map(field).collect()
+    }
+
+    /// Arrays, maps, and primitive types with further members.
+    fn members(&mut self, members: &Map<String, Value>, space: &str) -> Value {
+        let members = members.iter().map(|(name, value)| {
+            let value = match name.as_str() {
+                "items" | "values" => self.schema(value, space),
+                "type" if !value.is_string() => self.schema(value, space),
+                _ => value.clone(),
+            };
+            (name.clone(), value)
+        });
+        Value::Object(members.collect())
+    }
+}
+
+const PRIMITIVE: [&str; 8] =
+    ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
+
+/// The full name of what is a named type.
+fn full_name(schema: &Value, space: &str) -> Option<String> {
+    let of = |member: &str| schema.get(member).and_then(Value::as_str);
+    matches!(of("type")?, "record" | "error" | "enum" | "fixed").then_some(())?;
+    Some(qualified(of("name")?, of("namespace").unwrap_or(space)))
+}
+
+fn qualified(name: &str, space: &str) -> String {
+    if space.is_empty() || name.contains('.') { name.to_owned() } else { format!("{space}.{name}") }
+}
+
+fn aliases(aliases: &Value, space: &str) -> Value {
+    let Value::Array(aliases) = aliases else { return aliases.clone() };
+    let alias = |alias: &Value| match alias {
+        Value::String(name) => qualified(name, space).into(),
+        other => other.clone(),
+    };
+    aliases.iter().map(alias).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn given_two_ways_to_write_a_schema_then_their_normal_form_is_one() {
+        let short = json!({"type": "record", "name": "R", "namespace": "a.b", "aliases": ["Q"], "fields": [
+            {"name": "x", "type": {"type": "int"}, "default": 1},
+            {"name": "y", "type": ["null", "R"]}]});
+        let long = json!({"type": "record", "name": "a.b.R", "aliases": ["a.b.Q"], "fields": [
+            {"name": "x", "type": "int", "default": 1},
+            {"name": "y", "type": ["null", "a.b.R"]}]});
+        assert_eq!(normal(&short), normal(&long));
+        assert_ne!(normal(&long), normal(&json!({"type": "int", "doc": "x"})));
+    }
+
+    #[test]
+    fn given_logical_types_and_docs_then_the_normal_form_keeps_them() {
+        let schema =
+            json!({"type": "array", "items": {"type": "long", "logicalType": "x"}, "doc": "d"});
+        assert_eq!(normal(&schema), schema);
+    }
+
+    #[test]
+    fn given_references_to_references_then_each_type_is_put_in_once_where_it_is_first_named() {
+        let root = json!({"type": "record", "name": "n.Root", "fields": [
+            {"name": "a", "type": "Money"}, {"name": "b", "type": ["null", "n.Money"]},
+            {"name": "c", "type": {"type": "map", "values": "Unit"}}]});
+        let money =
+            json!({"type": "record", "name": "n.Money", "fields": [{"name": "u", "type": "Unit"}]});
+        let unit = json!({"type": "enum", "name": "Unit", "namespace": "n", "symbols": ["EUR"]});
+        let unit_in = json!({"type": "enum", "name": "n.Unit", "symbols": ["EUR"]});
+        let whole = bundle(&root, &[money, unit]).unwrap();
+        assert_eq!(
+            whole,
+            json!({"type": "record", "name": "n.Root", "fields": [
+                {"name": "a", "type": {"type": "record", "name": "n.Money", "fields": [
+                    {"name": "u", "type": unit_in}]}},
+                {"name": "b", "type": ["null", "n.Money"]},
+                {"name": "c", "type": {"type": "map", "values": "n.Unit"}}]})
+        );
+    }
+
+    #[test]
+    fn given_a_reference_to_what_has_no_name_or_two_of_one_name_then_it_is_refused() {
+        let fixed = |size: u32| json!({"type": "fixed", "name": "F", "size": size});
+        assert!(bundle(&json!("int"), &[json!("int")]).unwrap_err().contains("no named type"));
+        assert!(bundle(&json!("F"), &[fixed(1), fixed(2)]).unwrap_err().contains("twice"));
+        assert_eq!(bundle(&json!("F"), &[fixed(1), fixed(1)]), Ok(fixed(1)));
+    }
+}
