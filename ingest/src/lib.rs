@@ -1,4 +1,5 @@
-//! The door of Penstock: `POST /v1/events`.
+//! The door of Penstock: `POST /v1/events`, and the schemas that it checks events against:
+//! [`registry`].
 //!
 //! # The way of a request
 //!
@@ -37,6 +38,7 @@ mod ids;
 mod metrics;
 mod parse;
 mod refusal;
+mod registry;
 mod server;
 mod tally;
 
@@ -48,6 +50,7 @@ use service::config::IngestConfig;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use metrics::Metrics;
+pub use registry::router as registry_router;
 pub use server::{Server, door_of, run};
 
 /// What the door needs.

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{Ingest, Metrics, router};
+use crate::{Ingest, Metrics, registry_router, router};
 
 const NAME: &str = "penstock-ingest";
 
@@ -72,7 +72,8 @@ impl Server {
             let open = Backbone::open(&config, &setup, &topics, log_metrics, &part);
             let backbone = open.await?;
             backbone.attend(&mut app, upkeep, part.clone());
-            routes.set(openapi::published(door_of(&config, &backbone, metrics)));
+            let registry = registry_router(backbone.codec.registry().clone());
+            routes.set(openapi::published(door_of(&config, &backbone, metrics)).merge(registry));
             app.ready();
             Ok(())
         };

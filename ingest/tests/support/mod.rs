@@ -108,7 +108,9 @@ impl Server {
         let router = ingest::router(Arc::new(ingest));
         let options = HttpOptions { gate, ..HttpOptions::default() };
         let routes = router.clone();
-        tokio::spawn(service::http::serve(listener, router, options, shutdown.clone()));
+        let served = service::openapi::published(router);
+        let served = served.merge(ingest::registry_router(registry.clone()));
+        tokio::spawn(service::http::serve(listener, served, options, shutdown.clone()));
         Self {
             addr,
             routes,
