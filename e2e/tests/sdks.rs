@@ -1,5 +1,5 @@
-//! Other people's code against the real binary: the CloudEvents SDKs for Python and JavaScript, and a
-//! validator of OpenAPI documents. The scripts are in `conformance/`, what they need is pinned there
+//! Other people's code against the real binary: the CloudEvents SDKs for Python and JavaScript, a client of
+//! the Confluent Schema Registry, and a validator of OpenAPI documents. The scripts are in `conformance/`, what they need is pinned there
 //! and is kept from run to run.
 //!
 //! Without Python or Node these tests say that they were skipped; where `CI` is set, that is a failure.
@@ -118,4 +118,47 @@ async fn the_document_of_the_api_is_valid_and_answers_are_as_it_says() {
     let Some(mut python) = or_skip(python("conformance-python-api")) else { return };
     python.arg(scripts().join("api.py"));
     passes(python).await;
+}
+
+#[tokio::test]
+async fn the_registry_client_of_confluent_is_served_and_decodes_what_penstock_wrote() {
+    let Some(python) = or_skip(python("conformance-python-registry")) else { return };
+    let script = |more: Vec<String>| {
+        let mut command = Command::new(python.get_program());
+        command.arg(scripts().join("registry.py")).args(more);
+        tokio::task::spawn_blocking(move || run(&mut command))
+    };
+    let site = Site::new("").unwrap();
+    let node = site.start().await.unwrap();
+    println!("{}", script(vec![site.url("")]).await.unwrap().unwrap());
+    let event = r#"{"specversion":"1.0","id":"1","source":"/shop","type":"order.placed","data":{"amount":12.5}}"#;
+    let posted = reqwest::Client::new()
+        .post(site.url("/v1/events"))
+        .header("content-type", "application/cloudevents+json")
+        .body(event)
+        .send();
+    assert_eq!(posted.await.unwrap().status(), 202);
+    node.stop().await.unwrap();
+
+    let value = only_value(&site.data().join("log"), "events.raw").await.unwrap();
+    let digits: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    let node = site.start().await.unwrap();
+    println!("{}", script(vec![site.url(""), digits]).await.unwrap().unwrap());
+    node.stop().await.unwrap();
+}
+
+/// The value of the only record of a topic, read from the log of a node that has stopped.
+async fn only_value(log: &Path, topic: &str) -> Result<Vec<u8>> {
+    let url = format!("file:{}", log.display());
+    let log = eventlog::open(&url, eventlog::Options::default()).await?;
+    let mut values = Vec::new();
+    for partition in 0..log.topic(topic).await?.partitions {
+        let bounds = log.bounds(topic, partition).await?;
+        let mut reader = log.read(topic, partition, bounds.start, bounds.end).await?;
+        while let Some((records, _)) = reader.next().await? {
+            values.extend(records.into_iter().filter_map(|stored| stored.record.value));
+        }
+    }
+    ensure!(values.len() == 1, "{} records", values.len());
+    Ok(values[0].to_vec())
 }
