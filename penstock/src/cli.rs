@@ -19,6 +19,7 @@ use crate::{
     keys::{self, NewKey},
     post::{self, PostOptions},
     run,
+    schemas::{self, InferOptions},
 };
 
 /// A self-hosted event pipeline in one binary.
@@ -45,6 +46,7 @@ enum Command {
     Post(PostArgs),
     Config(ConfigArgs),
     Keys(KeysArgs),
+    Schemas(SchemasArgs),
 }
 
 /// Show the whole way, from HTTP POST to answers, on a month of real flights
@@ -202,6 +204,120 @@ struct PostArgs {
     give_up: Duration,
 }
 
+/// See, check and register the schemas of event types, and propose them from samples
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penstock schemas list
+  penstock schemas show order.placed
+  penstock schemas infer events.ndjson > order.placed.avsc
+  penstock schemas check order.placed.avsc --type order.placed
+  PENSTOCK_KEY=pk_... penstock schemas register order.placed.avsc --type order.placed")]
+struct SchemasArgs {
+    #[command(subcommand)]
+    command: SchemasCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SchemasCommand {
+    /// List the types that have a schema, with their latest versions
+    List {
+        #[command(flatten)]
+        at: ServerArgs,
+    },
+    /// Print the schema of a type
+    Show {
+        /// The event type
+        #[arg(value_name = "TYPE")]
+        kind: String,
+        /// Its version
+        #[arg(long, default_value = "latest", value_name = "N")]
+        version: String,
+        #[command(flatten)]
+        at: ServerArgs,
+    },
+    /// Tell whether a schema could be registered, before anything is deployed: exit 1 and why when not
+    Check(ContractArgs),
+    /// Register a schema as the next version of a type's; the same one again changes nothing
+    Register(ContractArgs),
+    Infer(InferArgs),
+}
+
+/// A schema for a type.
+#[derive(Debug, Args)]
+struct ContractArgs {
+    /// A file with an Avro schema
+    file: PathBuf,
+    /// The event type
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: String,
+    #[command(flatten)]
+    at: ServerArgs,
+}
+
+/// A server to ask.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// The server
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = server)]
+    url: Url,
+    /// A file with the API key alone in it; without, the key is in the environment's PENSTOCK_KEY,
+    /// and without that none is sent
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Print the server's JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl ServerArgs {
+    fn client(&self) -> Result<schemas::Client> {
+        schemas::Client::new(&self.url, keys::of_caller(self.key_file.as_deref())?)
+    }
+}
+
+/// Propose a schema from sample events; it takes all of them
+///
+/// Reads structured CloudEvents, one a line, and asks no server. Fields that are absent or null in
+/// some events may be null; an object with names that Avro does not have is a map.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penstock schemas infer events.ndjson --type order.placed > order.placed.avsc
+  penstock schemas infer events.ndjson --out schemas")]
+struct InferArgs {
+    /// An NDJSON file of events; `-` is standard input
+    file: PathBuf,
+    /// Look at events of this type only
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// Make strings that are RFC 3339 times in every event timestamps: they come back in UTC, to the
+    /// microsecond
+    #[arg(long)]
+    timestamps: bool,
+    /// Write a file for each type into this folder
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+async fn schemas_command(command: SchemasCommand) -> Result<()> {
+    match command {
+        SchemasCommand::List { at } => schemas::list(&at.client()?, at.json).await,
+        SchemasCommand::Show { kind, version, at } => {
+            schemas::show(&at.client()?, &kind, &version, at.json).await
+        }
+        SchemasCommand::Check(ContractArgs { file, kind, at }) => {
+            schemas::check(&at.client()?, &file, &kind, at.json).await
+        }
+        SchemasCommand::Register(ContractArgs { file, kind, at }) => {
+            schemas::register(&at.client()?, &file, &kind, at.json).await
+        }
+        SchemasCommand::Infer(InferArgs { file, kind, timestamps, out }) => {
+            schemas::infer(&InferOptions { file, kind, timestamps, out })
+        }
+    }
+}
+
 fn server(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|error| format!("{error}"))?;
     match url.scheme() {
@@ -232,6 +348,7 @@ async fn dispatch(command: Command) -> Result<()> {
             let NewKeyArgs { name, namespace, scopes, json } = new;
             keys::new(NewKey { name, namespace, scopes, json })
         }
+        Command::Schemas(args) => schemas_command(args.command).await,
         Command::Post(args) => {
             telemetry::init(&TelemetryConfig { filter: Some("warn".into()), ..Default::default() });
             post::post(PostOptions {

@@ -3,7 +3,8 @@
 //! [`cli`] is the face: it parses, calls one of the commands below, and turns the outcome into an
 //! exit code and a message. [`node`] is the house with everything in it; [`run`] keeps one running
 //! from a configuration, [`demo`] from a bundled one with sample data; [`post`] is the producer's
-//! side and speaks nothing but HTTP; [`keys`] makes what both sides share.
+//! side and speaks nothing but HTTP; [`schemas`] is the author's of contracts, likewise;
+//! [`keys`] makes what both sides share.
 
 pub mod cli;
 pub mod demo;
@@ -11,6 +12,7 @@ pub mod keys;
 pub mod node;
 pub mod post;
 pub mod run;
+pub mod schemas;
 
 /// Prints a line for people. Unlike `println!`, a reader that has gone (`| head`) is no panic.
 macro_rules! say {

@@ -32,8 +32,17 @@ fn file(name: &str, text: &str) -> (TempDir, String) {
 
 #[test]
 fn help_has_examples_for_every_command() {
-    let commands: [&[&str]; 7] =
-        [&[], &["demo"], &["run"], &["post"], &["config"], &["keys"], &["keys", "new"]];
+    let commands: [&[&str]; 9] = [
+        &[],
+        &["demo"],
+        &["run"],
+        &["post"],
+        &["config"],
+        &["keys"],
+        &["keys", "new"],
+        &["schemas"],
+        &["schemas", "infer"],
+    ];
     for command in commands {
         let help = penstock(&[command, &["--help"]].concat());
         assert_eq!(code(&help), 0, "{command:?}");

@@ -26,6 +26,7 @@ mod dead_letter;
 mod event;
 mod fault;
 mod fields;
+pub mod infer;
 mod json;
 mod registry;
 pub mod shapes;
