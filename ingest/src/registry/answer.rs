@@ -45,7 +45,7 @@ impl<T: Serialize> IntoResponse for Said<T> {
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Who calls is not known, or may not.
-    Caller(Problem),
+    Caller(Box<Problem>),
     /// What is there does not allow it.
     Denied(Denied),
     /// No schema of use.
@@ -154,7 +154,7 @@ impl Failure {
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self::Caller(problem)
+        Self::Caller(Box::new(problem))
     }
 }
 
@@ -191,7 +191,7 @@ impl IntoResponse for Failure {
             "the schema registry refused"
         );
         if let Self::Caller(problem) = self {
-            return problem.into_response();
+            return (*problem).into_response();
         }
         let said = Said(json!({ "error_code": error_code, "message": message }));
         let mut response = (status, said).into_response();
