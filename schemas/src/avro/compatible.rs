@@ -18,6 +18,8 @@ use apache_avro::{
 const MAX_CLASHES: usize = 20;
 /// Pairs of types compared at most: unions in unions are tried branch by branch.
 const MAX_WORK: usize = 100_000;
+/// Types within types compared at most: names lead deeper than their text is nested.
+const MAX_DEPTH: usize = 128;
 
 /// What keeps `reader` from reading all that `writer` can have written; nothing when it can. Each
 /// entry begins with a path into the data.
@@ -29,6 +31,7 @@ pub(super) fn clashes(reader: &Schema, writer: &Schema) -> Vec<String> {
         order: Vec::new(),
         found: Vec::new(),
         work: MAX_WORK,
+        depth: 0,
     };
     checker.pair(reader, writer, &Path::Root);
     checker.found
@@ -83,6 +86,7 @@ struct Checker<'s> {
     order: Vec<(*const Schema, *const Schema)>,
     found: Vec<String>,
     work: usize,
+    depth: usize,
 }
 
 impl<'s> Checker<'s> {
@@ -100,18 +104,20 @@ impl<'s> Checker<'s> {
             self.clash(path, "a type is not defined");
             return false;
         };
-        let Some(work) = self.work.checked_sub(1) else {
-            self.clash(path, "the schemas are too large to compare");
+        if self.work == 0 || self.depth == MAX_DEPTH {
+            self.clash(&Path::Root, "the schemas are too large or too deep to compare");
             return false;
-        };
-        self.work = work;
+        }
+        self.work -= 1;
         let pair = (std::ptr::from_ref(reader), std::ptr::from_ref(writer));
         if !self.assumed.insert(pair) {
             return true;
         }
         let since = self.order.len();
         self.order.push(pair);
+        self.depth += 1;
         let fits = self.resolved(reader, writer, path);
+        self.depth -= 1;
         if !fits {
             for pair in self.order.drain(since..) {
                 self.assumed.remove(&pair);
@@ -458,6 +464,26 @@ mod tests {
         };
         assert!(between(&list("long"), &list("int")).is_empty());
         assert_eq!(between(&list("int"), &list("long")).len(), 1);
+    }
+
+    #[test]
+    fn given_names_that_lead_deeper_than_a_stack_then_it_is_said_and_the_comparison_ends() {
+        let types = (0..5_000).map(|n| {
+            let before = if n == 0 { json!("int") } else { json!(format!("R{}", n - 1)) };
+            let kind = json!({"type": "record", "name": format!("R{n}"), "fields": [
+                {"name": "next", "type": ["null", before], "default": null}]});
+            json!({"name": format!("f{n}"), "type": ["null", kind], "default": null})
+        });
+        let deepest = json!({"name": "deepest", "type": "R4999"});
+        let all = |prefix: &str| {
+            let mut fields: Vec<_> = types.clone().collect();
+            for field in &mut fields {
+                field["name"] = json!(format!("{prefix}{}", field["name"].as_str().unwrap()));
+            }
+            fields.push(deepest.clone());
+            record(Value::Array(fields))
+        };
+        assert!(between(&all("new_"), &all("old_"))[0].contains("too deep"));
     }
 
     #[test]

@@ -9,6 +9,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
+/// Levels of a schema at most. A parser of JSON allows as many in one text; schemas put into each other
+/// could add up to more than a stack holds.
+const MAX_DEPTH: usize = 128;
+
 /// The same schema in its normal form: full names, and no object where a name says as much. Two
 /// texts of one schema that differ in these only have equal forms.
 pub(crate) fn normal(schema: &Value) -> Value {
@@ -29,7 +33,13 @@ pub(crate) fn bundle(schema: &Value, others: &[Value]) -> Result<Value, String> 
         return Err(format!("the referenced schemas define `{name}` twice"));
     }
     let mut walk = Walk { known: collect.defined, ..Walk::default() };
-    Ok(walk.schema(schema, ""))
+    let whole = walk.schema(schema, "");
+    match walk.too_deep {
+        true => {
+            Err(format!("with the schemas that it refers to it has more than {MAX_DEPTH} levels"))
+        }
+        false => Ok(whole),
+    }
 }
 
 #[derive(Default)]
@@ -42,16 +52,25 @@ struct Walk {
     defined: HashMap<String, Value>,
     /// A name that was met again as something else.
     twice: Option<String>,
+    depth: usize,
+    too_deep: bool,
 }
 
 impl Walk {
     fn schema(&mut self, schema: &Value, space: &str) -> Value {
-        match schema {
+        if self.depth >= MAX_DEPTH {
+            self.too_deep = true;
+            return schema.clone();
+        }
+        self.depth += 1;
+        let written = match schema {
             Value::String(name) => self.named(name, space),
             Value::Array(branches) => branches.iter().map(|b| self.schema(b, space)).collect(),
             Value::Object(members) => self.object(schema, members, space),
             other => other.clone(),
-        }
+        };
+        self.depth -= 1;
+        written
     }
 
     /// A name: of a primitive type, of one defined before, or of one to put in.
@@ -201,6 +220,14 @@ mod tests {
                 {"name": "b", "type": ["null", "n.Money"]},
                 {"name": "c", "type": {"type": "map", "values": "n.Unit"}}]})
         );
+    }
+
+    #[test]
+    fn given_references_that_nest_beyond_the_limit_then_it_is_refused() {
+        let link = |n: usize, next: Value| json!({"type": "record", "name": format!("R{n}"), "fields": [{"name": "next", "type": next}]});
+        let chain: Vec<_> = (0..200).map(|n| link(n, json!(format!("R{}", n + 1)))).collect();
+        let refused = bundle(&json!("R0"), &[&chain[..], &[link(200, json!("int"))]].concat());
+        assert!(refused.unwrap_err().contains("128 levels"));
     }
 
     #[test]
