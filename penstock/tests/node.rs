@@ -15,7 +15,7 @@ fn config(dir: &Path) -> Loaded {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let url = |name: &str| format!("file:{}", dir.join(name).display());
     let config = Config {
-        http: HttpConfig { listen: any, auth: None },
+        http: HttpConfig { listen: any, ..HttpConfig::default() },
         admin: AdminConfig { listen: any },
         log: LogConfig { url: url("log"), min_free_bytes: 0, ..Default::default() },
         store: StoreConfig { url: url("store"), min_free_bytes: 0, ..Default::default() },

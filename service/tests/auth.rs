@@ -73,7 +73,7 @@ impl Server {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut app = App::start("test", admin, meters, &config).unwrap();
         let stage = app.stage();
-        let routes = app.serve_http(stage, listener, &config, file.as_deref(), metrics);
+        let routes = app.serve_http(stage, listener, &config, file.as_deref(), metrics).unwrap();
         routes.set(Router::new().route("/who", get(who)).route("/", get(|| async { "hello" })));
         let admin = format!("http://{}", app.admin_addr);
         Self { app, dir, url, admin, client: Client::new() }
