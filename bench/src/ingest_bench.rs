@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use crate::{
     baseline,
     load::{self, EVENT_BYTES, Shape},
-    measure::Meter,
+    measure::{Meter, mib},
     server::Server,
     trial::{Trial, Trials},
 };
@@ -33,7 +33,7 @@ pub async fn run(args: &Args) -> Result<()> {
     let (units, cost) = baseline::append(&dir.path().join("bare"), args.events, args.shape).await?;
     trials.add(1, Trial { side: BARE, units, cost, memory: None });
 
-    let server = Server::start("serve-ingest", &dir.path().join("log")).await?;
+    let server = Server::start("serve-ingest", Some(&dir.path().join("log"))).await?;
     let fifth = args.shape.whole(args.events as f64 / 5.0);
     let warm = args.shape.whole(args.events as f64 / 20.0);
     load::run(&args.shape.plan(server.http, warm, 5 * fifth)).await?;
@@ -46,13 +46,13 @@ pub async fn run(args: &Args) -> Result<()> {
         memory.push(server.memory()?);
     }
     let cost = meter.read()?;
-    let highest = memory.last().map(|(_, highest)| *highest);
+    let highest = memory.last().map(|memory| memory.peak);
     trials.add(1, Trial { side: DOOR, units: 5 * fifth, cost, memory: highest });
 
     trials.compare(DOOR, BARE, None);
     acknowledgements.sort_unstable();
     load::print_quantiles("ack", &acknowledgements);
-    let fifths: Vec<_> = memory.iter().map(|(now, _)| now.to_string()).collect();
+    let fifths: Vec<_> = memory.iter().map(|memory| mib(memory.resident).to_string()).collect();
     println!("  MiB at each fifth: {}", fifths.join(" "));
     server.stop().await
 }

@@ -22,7 +22,10 @@ use rdkafka::{
 };
 use schemas::topics;
 
-use crate::measure::{self, Watched};
+use crate::{
+    load,
+    measure::{self, Watched},
+};
 
 const PARTITIONS: u32 = 4;
 const MARK: &str = "bench.mark";
@@ -68,6 +71,14 @@ impl Kafka {
     /// The lines of a configuration that name it.
     pub fn config(&self) -> String {
         format!("[log]\nurl = \"kafka://{}\"\n[topics]\npartitions = {PARTITIONS}\n", self.address)
+    }
+
+    /// Gives the type of the load's events a schema, as a service would find it.
+    pub async fn register(&self, schema: &str) -> Result<()> {
+        let log = eventlog::open(&format!("kafka://{}", self.address), Options::default()).await?;
+        let registry = schemas::Registry::open(log).await?;
+        registry.register("default", load::TYPE, schema).await?;
+        Ok(())
     }
 
     /// The broker, to be watched, if it runs on this machine.

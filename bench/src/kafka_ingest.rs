@@ -19,6 +19,9 @@ pub struct Args {
     kafka: KafkaArg,
     #[command(flatten)]
     shape: Shape,
+    /// Give their type a schema: the service checks and encodes them as Avro, both sides write that.
+    #[arg(long)]
+    avro: bool,
     /// Events of each side of a round.
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
@@ -32,7 +35,11 @@ const DOOR: &str = "penstock-ingest";
 
 pub async fn run(args: &Args) -> Result<()> {
     let kafka = Kafka::fresh(&args.kafka).await?;
-    let record = Template::new(&load::now()).await?;
+    let schema = args.avro.then_some(load::SCHEMA);
+    if let Some(schema) = schema {
+        kafka.register(schema).await?;
+    }
+    let record = Template::new(&load::now(), schema).await?;
     let service = Site::new(&kafka.config())?;
     let service = service.start(DOOR).await?;
     let watched: Vec<_> = [service.watched(), ("load", std::process::id())]
@@ -40,9 +47,10 @@ pub async fn run(args: &Args) -> Result<()> {
         .chain(kafka.watched())
         .collect();
     println!(
-        "kafka-ingest: {} events of {EVENT_BYTES} B a side and round, batches of {}, {} clients; \
+        "kafka-ingest: {} events of {EVENT_BYTES} B a side and round, {}, batches of {}, {} clients; \
          load, service and broker on {} cores",
         args.events,
+        if args.avro { "as Avro" } else { "as JSON" },
         args.shape.batch,
         args.shape.clients,
         std::thread::available_parallelism()?
@@ -65,7 +73,7 @@ pub async fn run(args: &Args) -> Result<()> {
         let first = u64::from(round) * args.events;
         let report = load::run(&args.shape.plan(service.http, args.events, first)).await?;
         let cost = meter.read()?;
-        let memory = Some(service.memory()?);
+        let memory = Some(service.memory()?.peak);
         trials.add(round, Trial { side: DOOR, units: args.events, cost, memory });
         if round > 0 {
             acknowledgements.extend(report.acknowledgements);

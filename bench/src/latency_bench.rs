@@ -10,7 +10,7 @@ use crate::{
     cql::{Cql, CqlArg},
     kafka::{Kafka, KafkaArg},
     load::{self, EVENT_BYTES, Shape},
-    measure::Meter,
+    measure::{Meter, mib},
     pipeline_bench::STEPS_AND_ROLLUPS,
     probe,
     services::{Service, Site},
@@ -105,7 +105,7 @@ pub async fn run(args: &Args) -> Result<()> {
     }
     stored(&sink, sent).await?;
     for service in [query, ingest, processor, sink] {
-        println!("  {}: {} MiB at most", service.watched().0, service.memory()?);
+        println!("  {}: {} MiB at most", service.watched().0, mib(service.memory()?.peak));
         service.stop().await?;
     }
     cql.drop(&keyspace).await

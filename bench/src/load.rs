@@ -17,6 +17,12 @@ use tokio::task::JoinSet;
 
 /// How an event looks on the wire: 300 bytes, of which the digits change.
 pub const EVENT_BYTES: usize = 300;
+/// The type of every event.
+pub const TYPE: &str = "bench.order";
+/// A schema that fits its data.
+pub const SCHEMA: &str = r#"{"type":"record","name":"Order","fields":[
+    {"name":"country","type":"string"},{"name":"amount","type":"double"},
+    {"name":"items","type":"int"},{"name":"note","type":"string"}]}"#;
 /// Digits of an id.
 pub const ID_DIGITS: usize = 12;
 
@@ -76,7 +82,7 @@ impl Body {
             ids.push(bytes.len());
             bytes.extend_from_slice(&[b'0'; ID_DIGITS]);
             let middle = format!(
-                r#"","source":"/bench/load","type":"bench.order","time":"{time}","data":{{"country":"c"#
+                r#"","source":"/bench/load","type":"{TYPE}","time":"{time}","data":{{"country":"c"#
             );
             bytes.extend_from_slice(middle.as_bytes());
             groups.push(bytes.len());
@@ -187,7 +193,7 @@ pub fn print_quantiles(what: &str, sorted: &[Duration]) {
 }
 
 /// The quantile of a sorted list.
-fn quantile(sorted: &[Duration], q: f64) -> Duration {
+pub fn quantile(sorted: &[Duration], q: f64) -> Duration {
     let last = sorted.len().saturating_sub(1);
     sorted.get((last as f64 * q).round() as usize).copied().unwrap_or_default()
 }

@@ -4,12 +4,14 @@
 
 mod baseline;
 mod cql;
+mod door_bench;
 mod ingest_bench;
 mod kafka;
 mod kafka_ingest;
 mod latency_bench;
 mod load;
 mod measure;
+mod neighbour_bench;
 mod pipeline_bench;
 mod probe;
 mod process;
@@ -38,6 +40,8 @@ enum Command {
     Ingest(ingest_bench::Args),
     /// Embedded: everything. POST, a VRL step, deduplication, rows and rollups.
     Pipeline(pipeline_bench::Args),
+    /// The ingest service on Kafka, one event per request, beside a bare server.
+    Door(door_bench::Args),
     /// The ingest service on Kafka, beside a bare producer.
     KafkaIngest(kafka_ingest::Args),
     /// The processor, exactly once and at least once, beside a bare loop.
@@ -46,6 +50,14 @@ enum Command {
     CqlSink(sink_bench::Args),
     /// Four services, Kafka and a CQL store: POST to visible at half of the most they bear.
     ClusterLatency(latency_bench::Args),
+    /// Embedded: one key, while another one floods, dawdles and bombs.
+    Neighbour(neighbour_bench::Args),
+    /// The bare server of `door`.
+    #[command(hide = true)]
+    ServeBare,
+    /// The misbehaving clients of `neighbour`.
+    #[command(hide = true)]
+    Misbehave(neighbour_bench::Load),
     /// The server process of `ingest`.
     #[command(hide = true)]
     ServeIngest {
@@ -65,10 +77,14 @@ async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Ingest(args) => ingest_bench::run(&args).await,
         Command::Pipeline(args) => pipeline_bench::run(&args).await,
+        Command::Door(args) => door_bench::run(&args).await,
         Command::KafkaIngest(args) => kafka_ingest::run(&args).await,
         Command::KafkaProcessor(args) => processor_bench::run(&args).await,
         Command::CqlSink(args) => sink_bench::run(&args).await,
         Command::ClusterLatency(args) => latency_bench::run(&args).await,
+        Command::Neighbour(args) => neighbour_bench::run(&args).await,
+        Command::Misbehave(load) => neighbour_bench::misbehave(&load).await,
+        Command::ServeBare => server::serve_bare().await,
         Command::ServeIngest { dir } => server::serve_ingest(&dir).await,
         Command::ServePipeline { config } => server::serve_pipeline(&config).await,
     }

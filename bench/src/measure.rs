@@ -112,17 +112,9 @@ fn cpu(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs_f64((ticks(11) + ticks(12)) / TICKS))
 }
 
-/// Resident memory of a process, and its highest so far, in MiB.
-pub fn memory(pid: u32) -> Result<(u64, u64)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = |name: &str| {
-        status
-            .lines()
-            .find_map(|l| l.strip_prefix(name))
-            .and_then(|l| l.trim().split(' ').next()?.parse::<u64>().ok())
-            .unwrap_or(0)
-    };
-    Ok((kib("VmRSS:") / 1024, kib("VmHWM:") / 1024))
+/// Bytes in whole MiB.
+pub fn mib(bytes: u64) -> u64 {
+    bytes / (1024 * 1024)
 }
 
 /// The process that listens where an address says, if it runs on this machine and may be looked at.

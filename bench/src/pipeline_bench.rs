@@ -73,14 +73,14 @@ pub async fn run(args: &Args) -> Result<()> {
     let mut trials = Trials::new("events");
     let (units, cost) = baseline::append(&dir.path().join("bare"), args.events, args.shape).await?;
     trials.add(1, Trial { side: BARE, units, cost, memory: None });
-    let server = Server::start("serve-pipeline", &config).await?;
+    let server = Server::start("serve-pipeline", Some(&config)).await?;
 
     // As fast as it goes: from the first POST until every event is visible.
     let meter = Meter::start(&[server.watched(), ("load", std::process::id())])?;
     let report = load::run(&args.shape.plan(server.http, args.events, 0)).await?;
     visible(server.http, args.events).await?;
     let cost = meter.read()?;
-    let memory = Some(server.memory()?.1);
+    let memory = Some(server.memory()?.peak);
     trials.add(1, Trial { side: ALL, units: args.events, cost, memory });
     let accepted = args.events as f64 / report.elapsed.as_secs_f64();
     println!("  accepted at {accepted:.0} events/s");

@@ -51,7 +51,7 @@ const EMITTED: (&str, &str) = ("penstock_processor_records", "outcome=\"emitted\
 
 pub async fn run(args: &Args) -> Result<()> {
     let kafka = Kafka::fresh(&args.kafka).await?;
-    let record = Template::new(&load::now()).await?;
+    let record = Template::new(&load::now(), None).await?;
     kafka.produce(topics::RAW, record, 0..args.events)?;
     println!(
         "kafka-processor: a backlog of {} events; processor and broker on {} cores",
@@ -92,7 +92,7 @@ async fn drain(args: &Args, kafka: &Kafka, side: &'static str, processor: &str) 
     let service = site.start("penstock-processor").await?;
     let watched: Vec<_> = [service.watched()].into_iter().chain(kafka.watched()).collect();
     let (units, cost) = service.drain(EMITTED, args.events, &watched).await?;
-    let memory = Some(service.memory()?);
+    let memory = Some(service.memory()?.peak);
     service.stop().await?;
     Ok(Trial { side, units, cost, memory })
 }

@@ -9,6 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use axum::{http::StatusCode, serve::ListenerExt};
+use bytes::Bytes;
+use e2e::process::Memory;
 use ingest::Ingest;
 use penstock::node::{Bundle, Node};
 use prometheus_client::registry::Registry;
@@ -17,10 +20,7 @@ use service::{config::IngestConfig, http::HttpOptions, lifecycle};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    measure::{self, Watched},
-    process::Process,
-};
+use crate::{measure::Watched, process::Process};
 
 const SAYS: &str = "listening on ";
 
@@ -33,10 +33,10 @@ pub struct Server {
 
 impl Server {
     /// Starts this binary as a server and waits until it says where it listens.
-    pub async fn start(mode: &str, path: &Path) -> Result<Self> {
+    pub async fn start(mode: &str, path: Option<&Path>) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(mode)
-            .arg(path)
+            .args(path)
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take().context("no stdout")?;
@@ -51,15 +51,31 @@ impl Server {
         ("server", self.process.pid())
     }
 
-    /// Its resident memory, and the highest so far, in MiB.
-    pub fn memory(&self) -> Result<(u64, u64)> {
-        measure::memory(self.process.pid())
+    /// What it holds in memory.
+    pub fn memory(&self) -> Result<Memory> {
+        Memory::of(self.process.pid())
     }
 
     /// SIGTERM, and waits.
     pub async fn stop(self) -> Result<()> {
         self.process.stop().await
     }
+}
+
+/// What any server of this kind takes: a route, a body that is read and parsed, an answer.
+pub async fn serve_bare() -> Result<()> {
+    let parse = async |body: Bytes| match serde_json::from_slice::<serde_json::Value>(&body) {
+        Ok(_) => (StatusCode::ACCEPTED, "{\"accepted\":1,\"rejected\":0}"),
+        Err(_) => (StatusCode::BAD_REQUEST, "{}"),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{SAYS}{}", listener.local_addr()?);
+    let shutdown = CancellationToken::new();
+    lifecycle::on_signal(shutdown.clone());
+    let routes = axum::Router::new().route("/v1/events", axum::routing::post(parse));
+    let nodelay = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    axum::serve(nodelay, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
+    Ok(())
 }
 
 /// The door and the embedded log, nothing behind them.

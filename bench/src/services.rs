@@ -9,9 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use e2e::process::Memory;
 
 use crate::{
-    measure::{self, Cost, Meter, Watched},
+    measure::{Cost, Meter, Watched},
     process::Process,
 };
 
@@ -86,9 +87,9 @@ impl Service {
         (self.name, self.process.pid())
     }
 
-    /// Its highest resident memory so far, in MiB.
-    pub fn memory(&self) -> Result<u64> {
-        Ok(measure::memory(self.process.pid())?.1)
+    /// What it holds in memory.
+    pub fn memory(&self) -> Result<Memory> {
+        Memory::of(self.process.pid())
     }
 
     /// The sum of a counter's series that have a label, such as `outcome="stored"`.

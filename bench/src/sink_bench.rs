@@ -41,7 +41,7 @@ const STORED: (&str, &str) = ("penstock_sink_records", "outcome=\"stored\"");
 pub async fn run(args: &Args) -> Result<()> {
     let kafka = Kafka::fresh(&args.kafka).await?;
     let cql = Cql::connect(&args.cql).await?;
-    kafka.produce(topics::CLEAN, Template::new(&load::now()).await?, 0..args.events)?;
+    kafka.produce(topics::CLEAN, Template::new(&load::now(), None).await?, 0..args.events)?;
     println!(
         "cql-sink: a backlog of {} events; sink, broker and store on {} cores",
         args.events,
@@ -57,7 +57,7 @@ pub async fn run(args: &Args) -> Result<()> {
         let watched: Vec<_> =
             [service.watched()].into_iter().chain(cql.watched()).chain(kafka.watched()).collect();
         let (events, cost) = service.drain(STORED, args.events, &watched).await?;
-        let memory = Some(service.memory()?);
+        let memory = Some(service.memory()?.peak);
         service.stop().await?;
         let tables = cql.tables(&keyspace).await?;
         let definition = cql.definition(&keyspace).await?;

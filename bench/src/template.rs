@@ -23,26 +23,29 @@ pub struct Template {
 }
 
 impl Template {
-    /// Sends one event of the load through the real codec.
-    pub async fn new(time: &str) -> Result<Self> {
+    /// Sends one event of the load through the real codec, with a schema of its type or without.
+    pub async fn new(time: &str, schema: Option<&str>) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let log = format!("file:{}", dir.path().join("log").display());
         let log = eventlog::open(&log, eventlog::Options::default()).await?;
-        let codec = Codec::new(Registry::open(log).await?, Unknown::Accept);
+        let registry = Registry::open(log).await?;
+        if let Some(schema) = schema {
+            registry.register("default", load::TYPE, schema).await?;
+        }
+        let codec = Codec::new(registry, Unknown::Accept);
         let namespace: Arc<str> = "default".into();
         let mut defaults =
             Defaults { namespace: &namespace, now: 0, fill_id: None, fill_specversion: false };
         let (event, _) = event_from_json(&Body::new(1, time).numbered(0), &mut defaults)
             .map_err(|faults| anyhow!("{faults:?}"))?;
         let Record { headers, value, .. } =
-            codec.encode(&event).map_err(|faults| anyhow!("{faults:?}"))?;
+            codec.encode(&event).map_err(|error| anyhow!("{error:?}"))?;
         let value = value.context("the event has no data")?.to_vec();
-        let before_group = br#""country":"c"#;
-        let group = value.windows(before_group.len()).position(|w| w == before_group);
+        let group = value.windows(3).position(|w| w == b"c00");
         Ok(Self {
             headers: headers.iter().map(|(n, v)| (n.to_owned(), v.to_vec())).collect(),
             id: [b'0'; ID_DIGITS],
-            group: group.context("no group in the event")? + before_group.len(),
+            group: group.context("no group in the event")? + 1,
             value,
         })
     }
@@ -81,13 +84,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_numbered_record_carries_its_number_as_key_and_as_id() {
-        let mut template = Template::new("2026-01-01T00:00:00Z").await.unwrap();
-        template.number(41);
-        assert_eq!(template.key(), b"000000000041");
-        let headers = template.headers();
-        let id = headers.iter().find(|h| h.key == ID_HEADER).unwrap().value;
-        assert_eq!(id, Some(template.key()));
-        let data: serde_json::Value = serde_json::from_slice(template.value()).unwrap();
-        assert_eq!(data["country"], "c01");
+        for schema in [None, Some(load::SCHEMA)] {
+            let mut template = Template::new("2026-01-01T00:00:00Z", schema).await.unwrap();
+            template.number(41);
+            assert_eq!(template.key(), b"000000000041");
+            let headers = template.headers();
+            let id = headers.iter().find(|h| h.key == ID_HEADER).unwrap().value;
+            assert_eq!(id, Some(template.key()));
+            assert!(template.value().windows(3).any(|w| w == b"c01"));
+            let json = serde_json::from_slice::<serde_json::Value>(template.value()).is_ok();
+            assert_eq!(json, schema.is_none());
+        }
     }
 }

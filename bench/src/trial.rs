@@ -1,7 +1,7 @@
 //! Sides that are measured in turn (A B A B ...), and how they compare: by the medians of the rounds
 //! that count.
 
-use crate::measure::{Cost, MOST_STEAL};
+use crate::measure::{Cost, MOST_STEAL, mib};
 
 /// One side of one round.
 pub struct Trial {
@@ -11,7 +11,7 @@ pub struct Trial {
     pub units: u64,
     /// What they cost.
     pub cost: Cost,
-    /// The highest resident memory of the process that is measured, in MiB.
+    /// The highest resident memory of the process that is measured, in bytes.
     pub memory: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Trials {
     /// Prints a trial and keeps it. Round 0 is for warming up: it is printed alone.
     pub fn add(&mut self, round: u32, trial: Trial) {
         let Trial { side, units, cost, memory } = &trial;
-        let memory = memory.map_or(String::new(), |mib| format!(", {mib} MiB"));
+        let memory = memory.map_or(String::new(), |bytes| format!(", {} MiB", mib(bytes)));
         println!(
             "  {} {side:<24} {:>8.0} {}/s; CPU s per million: {}{memory}; {}",
             if round == 0 { "-".to_owned() } else { round.to_string() },
@@ -94,11 +94,24 @@ impl Trials {
         );
     }
 
+    /// Prints how many times the CPU of another side a side takes, and whether that is at most what it
+    /// should be.
+    pub fn compare_cpu(&self, side: &str, than: &str, most: f64) {
+        let (Some(cpu), Some(other)) =
+            (self.median(side, Trial::cpu), self.median(than, Trial::cpu))
+        else {
+            return;
+        };
+        let ratio = cpu / other;
+        let verdict = if ratio <= most { "met" } else { "missed" };
+        println!("  CPU of {side} / {than}: {ratio:.2} (target at most {most:.2}: {verdict})");
+    }
+
     /// Prints the highest memory of a side, in rounds that count or not, and whether it stays below
     /// what it should.
     pub fn memory(&self, side: &str, target: Option<u64>) {
         let highest = self.all.iter().filter(|t| t.side == side).filter_map(|t| t.memory).max();
-        let highest = highest.unwrap_or(0);
+        let highest = mib(highest.unwrap_or(0));
         let verdict = target.map_or(String::new(), |target| {
             let met = if highest < target { "met" } else { "missed" };
             format!(" (target below {target}: {met})")

@@ -81,10 +81,20 @@ seed_provider:
       - seeds: "127.0.0.1:$internal"
 hinted_handoff_enabled: false
 auto_snapshot: false
-memtable_heap_space: 256MiB
-memtable_offheap_space: 256MiB
+# The formats that Cassandra's own cassandra_latest.yaml asks for: a quarter less CPU a row.
+storage_compatibility_mode: NONE
+memtable:
+  configurations:
+    default:
+      class_name: TrieMemtable
+memtable_allocation_type: offheap_objects
+sstable:
+  selected_format: bti
 concurrent_compactors: 1
-compaction_throughput: 16MiB/s
+compaction_throughput: 8MiB/s
+concurrent_reads: 8
+concurrent_writes: 8
+native_transport_max_threads: 8
 Y
     [ -z "$BENCH" ] || echo 1 > "$DIR/bench"
     [ -z "$OWNER" ] || echo "$OWNER" > "$DIR/owner"

@@ -17,9 +17,9 @@ CLOUDEVENTS = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 
 
-def ask(target, body=None, **headers):
+def ask(target, body=None, method=None, **headers):
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    request = urllib.request.Request(f"{BASE}{target}", data=body, headers=headers)
+    request = urllib.request.Request(f"{BASE}{target}", data=body, headers=headers, method=method)
     try:
         with urllib.request.urlopen(request) as answer:
             return answer.status, answer.headers, answer.read()
@@ -33,11 +33,12 @@ paths = document["paths"]
 print(f"a valid document of {len(paths)} paths")
 
 
-def check(status, path, target=None, body=None, **headers):
+def check(status, path, target=None, body=None, method=None, **headers):
     """Asks, and holds the answer against what the document says of this path and status."""
-    found, answered, text = ask(target or path, body, **headers)
+    method = method or ("GET" if body is None else "POST")
+    found, answered, text = ask(target or path, body, method, **headers)
     assert found == status, f"{target or path}: {found}, not {status}: {text}"
-    operation = paths[path]["get" if body is None else "post"]
+    operation = paths[path][method.lower()]
     described = operation["responses"][str(status)]
     content_type = answered.get_content_type()
     assert content_type in described["content"], f"{path} {status}: {content_type} is not described"
@@ -83,6 +84,42 @@ assert check(200, "/v1/rollups")["rollups"]
 rows = check(200, "/v1/rollups/{name}", "/v1/rollups/orders?window=1h")
 assert rows["rows"], rows
 check(404, "/v1/rollups/{name}", "/v1/rollups/none")
+
+# The registry
+REGISTRY = "application/vnd.schemaregistry.v1+json"
+SUBJECT = "/registry/subjects/{subject}"
+VERSIONS = f"{SUBJECT}/versions"
+VERSION = f"{VERSIONS}/{{version}}"
+
+
+def at(path):
+    return path.format(subject="invoice.sent", version="1", id="1")
+
+
+def draft(schema):
+    return json.dumps({"schema": json.dumps(schema)}).encode()
+
+
+numbers = check(200, VERSIONS, at(VERSIONS), draft("int"), content_type=REGISTRY)
+check(409, VERSIONS, at(VERSIONS), draft("string"), content_type=REGISTRY)
+check(422, VERSIONS, at(VERSIONS), draft("nothing"), content_type=REGISTRY)
+check(400, VERSIONS, at(VERSIONS), b"{", content_type=REGISTRY)
+check(415, VERSIONS, at(VERSIONS), draft("int"), content_type="text/plain")
+check(413, VERSIONS, at(VERSIONS), b" " * 600_000, content_type=REGISTRY)
+assert check(200, SUBJECT, at(SUBJECT), draft("int"), content_type=REGISTRY)["id"] == numbers["id"]
+assert check(200, VERSION, at(VERSION))["version"] == numbers["version"]
+check(404, VERSIONS, "/registry/subjects/none/versions")
+check(200, "/registry/schemas/ids/{id}", at("/registry/schemas/ids/{id}"))
+check(404, "/registry/schemas/ids/{id}", "/registry/schemas/ids/4711")
+compatible = "/registry/compatibility/subjects/{subject}/versions"
+told = check(200, compatible, f"{at(compatible)}?verbose=true", draft("string"), content_type=REGISTRY)
+assert told["messages"], told
+check(200, "/registry/config")
+check(200, "/registry/config", body=b'{"compatibility":"NONE"}', method="PUT", content_type=REGISTRY)
+check(422, "/registry/mode", body=b'{"mode":"IMPORT"}', method="PUT", content_type=REGISTRY)
+assert check(200, VERSION, at(VERSION), method="DELETE") == 1
+check(404, VERSION, at(VERSION), method="DELETE")
+check(200, "/registry/subjects")
 check(200, "/")
 check(200, "/docs")
 check(200, "/openapi.json")

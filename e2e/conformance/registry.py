@@ -1,30 +1,40 @@
 """The registry client, serializer and deserializer of confluent-kafka, unchanged, against /registry.
 
-    python registry.py http://127.0.0.1:8080 [a record's value, as hexadecimal digits]
+    python registry.py http://127.0.0.1:8080 [--value HEX] [--kafka HOST:PORT,...]
 
-It registers, looks up, checks, configures and deletes schemas; or, with a value that Penstock wrote for an
-event of type `order.placed`, it decodes that and no more.
+It registers, looks up, checks, configures and deletes schemas. With the brokers that the server writes to, it also
+posts events, evolves their schema, and reads them back from `events.raw`. With a value that Penstock wrote for an event
+of type `order.placed`, it decodes that and no more.
 """
 
+import argparse
 import json
-import sys
+import time
+import urllib.request
 
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-BASE = sys.argv[1].rstrip("/")
+arguments = argparse.ArgumentParser()
+arguments.add_argument("base")
+arguments.add_argument("--value")
+arguments.add_argument("--kafka")
+given = arguments.parse_args()
+
+BASE = given.base.rstrip("/")
 SUBJECT = "order.placed"
 client = SchemaRegistryClient({"url": f"{BASE}/registry", "basic.auth.user.info": "any:key"})
 
 at = SerializationContext("events.raw", MessageField.VALUE)
 order = {"amount": 12.5, "note": None}
 
-if len(sys.argv) > 2:
-    assert AvroDeserializer(client)(bytes.fromhex(sys.argv[2]), at) == order
+if given.value:
+    assert AvroDeserializer(client)(bytes.fromhex(given.value), at) == order
     print("what Penstock wrote is decoded")
-    sys.exit()
+    raise SystemExit
 
 
 def record(name, *fields):
@@ -101,3 +111,50 @@ value = AvroSerializer(client, conf=options)(order, at)
 assert value[:5] == bytes([0]) + second.to_bytes(4, "big"), value
 assert AvroDeserializer(client)(value, at) == order
 print("the client of confluent-kafka is served")
+
+
+# What ingest writes to Kafka, before and after the schema evolved
+def post(number, data):
+    event = {"specversion": "1.0", "id": number, "source": "/shop", "type": SUBJECT, "subject": "alice", "data": data}
+    headers = {"content-type": "application/cloudevents+json"}
+    request = urllib.request.Request(f"{BASE}/v1/events", json.dumps(event).encode(), headers)
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 202, answer.status
+
+
+def read(topic, count):
+    """The records of a topic from its beginning, by the event's id."""
+    config = {"bootstrap.servers": given.kafka, "group.id": "conformance", "enable.auto.commit": False}
+    consumer = Consumer(config | {"auto.offset.reset": "earliest", "isolation.level": "read_committed"})
+    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+    found, deadline = {}, time.monotonic() + 30
+    while len(found) < count and time.monotonic() < deadline:
+        record = consumer.poll(1)
+        if record is not None:
+            assert record.error() is None, record.error()
+            found[dict(record.headers())["ce_id"].decode()] = record
+    consumer.close()
+    return found
+
+
+if given.kafka:
+    unit = {"name": "unit", "type": "string", "default": "EUR"}
+    three = Schema(record("Order", AMOUNT, NOTE, unit), "AVRO")
+    post("1", {"amount": 12.5})
+    third = client.register_schema(SUBJECT, three)
+    post("2", {"amount": 3, "note": "gift", "unit": "USD"})
+    why = refused(409, 409, client.register_schema, SUBJECT, clash)
+    assert "version" in why and "/data/amount" in why, why
+
+    records = read("events.raw", 2)
+    as_written, as_latest = AvroDeserializer(client), AvroDeserializer(client, three)
+    values = {number: record.value() for number, record in records.items()}
+    assert int.from_bytes(values["1"][1:5], "big") == second and int.from_bytes(values["2"][1:5], "big") == third
+    assert as_written(values["1"], at) == {"amount": 12.5, "note": None}
+    assert as_written(values["2"], at) == {"amount": 3, "note": "gift", "unit": "USD"}
+    assert as_latest(values["1"], at) == {"amount": 12.5, "note": None, "unit": "EUR"}
+    headers = dict(records["1"].headers())
+    assert (headers["ce_type"], headers["content-type"]) == (SUBJECT.encode(), b"application/avro"), headers
+    assert records["1"].key() == records["2"].key() == b"alice"
+    print("what ingest wrote to Kafka is read, before and after its schema evolved")

@@ -61,6 +61,16 @@ impl Kafka {
         self.script.run(&["start", &broker.to_string()]).map(drop)
     }
 
+    /// SIGSTOP to one broker: its connections stay open and nothing answers on them.
+    pub fn pause(&self, broker: u32) -> Result<()> {
+        self.script.run(&["pause", &broker.to_string()]).map(drop)
+    }
+
+    /// SIGCONT to one broker, which does not know that time went by.
+    pub fn resume(&self, broker: u32) -> Result<()> {
+        self.script.run(&["resume", &broker.to_string()]).map(drop)
+    }
+
     /// SIGKILL to all.
     pub fn kill_all(&self) -> Result<()> {
         self.script.run(&["stop", "--kill"]).map(drop)

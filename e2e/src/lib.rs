@@ -8,7 +8,10 @@
 pub mod backends;
 pub mod chance;
 pub mod cluster;
+pub mod conformance;
 pub mod disk;
+pub mod key;
+pub mod neighbour;
 pub mod process;
 pub mod producer;
 pub mod reader;

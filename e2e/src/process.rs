@@ -12,6 +12,29 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// What a process holds in memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Resident now.
+    pub resident: u64,
+    /// The most that ever was.
+    pub peak: u64,
+}
+
+impl Memory {
+    /// Of a running process, by proc_pid_status(5).
+    pub fn of(pid: u32) -> Result<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+            let kib = kib.with_context(|| format!("no {name} of process {pid}"))?;
+            anyhow::Ok(kib * 1024)
+        };
+        Ok(Self { resident: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
+    }
+}
+
 /// The `penstock` binary of this checkout.
 pub fn binary() -> &'static Path {
     named("penstock")
@@ -76,6 +99,14 @@ impl Site {
         Ok(Self { dir, http, admin, env: Vec::new() })
     }
 
+    /// Status and body of `/readyz`; 0 while nobody listens.
+    pub async fn readyz(&self) -> Result<(u16, String)> {
+        match reqwest::get(format!("http://{}/readyz", self.admin)).await {
+            Ok(answer) => Ok((answer.status().as_u16(), answer.text().await?)),
+            Err(error) => Ok((0, error.to_string())),
+        }
+    }
+
     /// Sets a variable of the environment of every later start.
     pub fn env(&mut self, name: &str, value: impl Into<String>) {
         self.env.push((name.to_owned(), value.into()));
@@ -136,6 +167,17 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether it has exited by itself and only waits to be asked how (proc_pid_stat(5), state Z).
+    fn ended(&self) -> bool {
+        let stat = self
+            .pid()
+            .ok()
+            .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+        stat.is_none_or(|stat| {
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+        })
+    }
+
     /// Waits until `/readyz` answers 200.
     pub async fn ready(&self, within: Duration) -> Result<()> {
         let url = format!("http://{}/readyz", self.admin);
@@ -144,7 +186,7 @@ impl Node {
             if reqwest::get(&url).await.is_ok_and(|answer| answer.status() == 200) {
                 return Ok(());
             }
-            if Instant::now() > deadline {
+            if Instant::now() > deadline || self.ended() {
                 bail!("not ready within {within:?}; it said:\n{}", self.said());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

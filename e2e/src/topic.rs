@@ -20,6 +20,8 @@ fn reader(mut command: Command, servers: &str, isolation: &str) -> Command {
         "reconnect.backoff.max.ms=250",
         "-X",
         "topic.metadata.refresh.interval.ms=2000",
+        "-X",
+        "socket.timeout.ms=5000",
     ]);
     command.stdin(Stdio::null());
     command

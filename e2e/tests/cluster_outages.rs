@@ -22,8 +22,34 @@ async fn written(cluster: &Cluster) -> u64 {
     cluster.metric(Role::Sink, "penstock_sink_records_total", "").await.unwrap()
 }
 
+/// The worst that one broker can do.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// It stops in the middle of whatever it does, with all its connections open, and goes on later
+    /// as if no time had gone by.
+    Paused,
+    /// It is gone, and comes back.
+    Killed,
+}
+
+impl Fault {
+    fn begin(self, kafka: &Kafka, broker: u32) -> anyhow::Result<()> {
+        match self {
+            Self::Paused => kafka.pause(broker),
+            Self::Killed => kafka.kill(broker),
+        }
+    }
+
+    fn end(self, kafka: &Kafka, broker: u32) -> anyhow::Result<()> {
+        match self {
+            Self::Paused => kafka.resume(broker),
+            Self::Killed => kafka.start_again(broker),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_three_brokers_killed_loses_nothing_and_the_flow_goes_on() {
+async fn one_of_three_brokers_paused_then_killed_loses_nothing_and_no_client_waits_too_long() {
     let Some(cql) = cluster::possible() else { return };
     let _turn = cluster::turn().await;
     let seed = seed();
@@ -33,21 +59,27 @@ async fn one_of_three_brokers_killed_loses_nothing_and_the_flow_goes_on() {
     let load = Load::paced(cluster.url("/v1/events"), "broker", STEADY, seed);
     let begun = Instant::now();
     watch.all_move(begun, PARTITIONS, Duration::from_secs(20)).await.unwrap();
-    let victim = fastrand::Rng::with_seed(seed).u32(1..=3);
-    let killed = Instant::now();
-    kafka.kill(victim).unwrap();
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    // Long since elected, found again, and flowing.
-    watch.all_move(Instant::now(), PARTITIONS, Duration::from_secs(5)).await.unwrap();
-    let (silence, partition) = watch.longest_silence(killed, Instant::now());
-    eprintln!("broker {victim} killed: partition {partition} stood still for {silence:?}");
-    kafka.start_again(victim).unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut random = fastrand::Rng::with_seed(seed);
+    for fault in [Fault::Paused, Fault::Killed] {
+        let victim = random.u32(1..=3);
+        let begun = Instant::now();
+        fault.begin(&kafka, victim).unwrap();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        // Elected, found again, and flowing: of a paused broker that takes a client two timeouts.
+        watch.all_move(Instant::now(), PARTITIONS, Duration::from_secs(20)).await.unwrap();
+        let (silence, partition) = watch.longest_silence(begun, Instant::now());
+        eprintln!("broker {victim} {fault:?}: partition {partition} stood still for {silence:?}");
+        fault.end(&kafka, victim).unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
     let outcome = load.stop().await;
     eprintln!("answers: {:?}, slowest {:?}", outcome.answers, outcome.slowest);
     assert_eq!(outcome.without_retry_after, 0);
+    assert_eq!(outcome.cut_off, 0, "a request had no answer: {:?}", outcome.answers);
+    assert!(outcome.slowest < DEADLINE + Duration::from_secs(1), "{:?}", outcome.slowest);
     topic::check_clean(&kafka.servers, MINUTE).await.unwrap();
     reader::check(&cluster, &outcome, MINUTE).await.unwrap();
+    assert!(cluster.exits().is_empty(), "{:?}", cluster.exits());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -159,36 +159,33 @@ async fn a_full_disk_answers_503_loses_nothing_and_recovers_when_there_is_room()
             post(&site.url("/v1/events"), "application/cloudevents-batch+json", body)
                 .await
                 .unwrap();
-        match status {
-            202 => acknowledged += 4,
-            _ => {
-                refused = Some((status, answer));
-                break;
-            }
+        acknowledged += accepted(&answer);
+        if status != 202 {
+            refused = Some((status, answer));
+            break;
         }
     }
     let (status, answer) = refused.expect("the disk never filled");
     assert_eq!(status, 503, "{answer}");
     assert_eq!(answer["code"], "unavailable", "{answer}");
     // The client is told to come back; the operator is told why, as soon as the log is looked at
-    // again. Sorting may free some of the disk meanwhile, so the pressure goes on until then.
+    // again. Sorting may free some of the disk meanwhile, so the pressure goes on until then. A
+    // processor may be the first to say so: its transactions are larger than what is posted here.
     let told = Instant::now() + Duration::from_secs(10);
     let ready = loop {
-        let ready = reqwest::get(format!("http://{}/readyz", site.admin)).await.unwrap();
-        if ready.status() == 503 {
-            break ready.text().await.unwrap();
+        let (status, text) = site.readyz().await.unwrap();
+        if status == 503 && text.contains("free") {
+            break text;
         }
-        assert!(Instant::now() < told, "the disk is full and nobody says so: {}", node.said());
+        assert!(Instant::now() < told, "nobody says that the disk is full: {text} {}", node.said());
         let more = serde_json::json!([{"specversion":"1.0","id":format!("d-more-{acknowledged}"),
             "source":"e2e","type":"e2e.noise","data":noise(60_000)}]);
         let body = serde_json::to_vec(&more).unwrap();
         let kind = "application/cloudevents-batch+json";
-        if post(&site.url("/v1/events"), kind, body).await.unwrap().0 == 202 {
-            acknowledged += 1;
-        }
+        acknowledged += accepted(&post(&site.url("/v1/events"), kind, body).await.unwrap().1);
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    assert!(ready.contains("free") && ready.contains(&*site.data().to_string_lossy()), "{ready}");
+    assert!(ready.contains(&*site.data().to_string_lossy()), "{ready}");
     assert!(acknowledged > 0);
     // Reading goes on, and nothing is there twice.
     assert!(noises(&site).await <= acknowledged);
@@ -216,6 +213,11 @@ async fn a_full_disk_answers_503_loses_nothing_and_recovers_when_there_is_room()
 /// Text that does not compress well.
 fn noise(length: usize) -> String {
     (0..length).map(|_| fastrand::alphanumeric()).collect()
+}
+
+/// How many of its events an answer promises: a refused batch may hold some, too.
+fn accepted(answer: &serde_json::Value) -> usize {
+    answer["accepted"].as_u64().unwrap_or(0) as usize
 }
 
 /// How many noisy events are listed, each once.

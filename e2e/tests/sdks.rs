@@ -1,8 +1,8 @@
-//! Other people's code against the real binary: the CloudEvents SDKs for Python and JavaScript, a client of
+//! Other people's code against the real binary: the CloudEvents SDKs for Python, JavaScript and Go, a client of
 //! the Confluent Schema Registry, and a validator of OpenAPI documents. The scripts are in `conformance/`, what they need is pinned there
 //! and is kept from run to run.
 //!
-//! Without Python or Node these tests say that they were skipped; where `CI` is set, that is a failure.
+//! Without Python, Node or Go these tests say that they were skipped; where `CI` is set, that is a failure.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -12,60 +12,24 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
-use e2e::process::Site;
+use anyhow::{Result, ensure};
+use e2e::{
+    conformance::{self, ROLLUP, installed, or_skip, run, scripts},
+    process::Site,
+};
 
-const ROLLUP: &str = r#"
-[[rollups]]
-name = "orders"
-type = "order.placed"
-windows = ["1h"]
-group_by = { carrier = "data.carrier" }
-measures = { delay = { field = "data.delay", of = ["sum", "avg"] } }
-"#;
-
-fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance")
-}
-
-fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    let said =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    ensure!(output.status.success(), "{command:?} failed:\n{}", said.concat());
-    Ok(said.concat())
-}
-
-/// A folder in which what `pins` asks for was installed once, for as long as it asks for that.
-fn installed(name: &str, pins: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let (mark, pins) = (dir.join("installed"), fs::read_to_string(scripts().join(pins))?);
-    if fs::read_to_string(&mark).is_ok_and(|found| found == pins) {
-        return Ok(dir);
-    }
-    let _ = fs::remove_dir_all(&dir); // it may not be there
-    fs::create_dir_all(&dir)?;
-    install(&dir)?;
-    fs::write(mark, pins)?;
-    Ok(dir)
-}
+/// Where what the scripts need is kept.
+const KEPT: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// A Python with the pinned packages, in a folder of the test that asks.
 fn python(name: &str) -> Result<Command> {
-    let dir = installed(name, "requirements.txt", |dir| {
-        run(Command::new("python3").args(["-m", "venv"]).arg(dir))?;
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
-        run(Command::new(dir.join("bin/python"))
-            .args(pip)
-            .arg(scripts().join("requirements.txt")))?;
-        Ok(())
-    })?;
-    Ok(Command::new(dir.join("bin/python")))
+    let programs = conformance::python(KEPT.as_ref(), name, "requirements.txt")?;
+    Ok(Command::new(programs.join("python")))
 }
 
 /// A folder with the pinned modules.
 fn node() -> Result<PathBuf> {
-    installed("conformance-node", "package-lock.json", |dir| {
+    installed(KEPT.as_ref(), "conformance-node", "package-lock.json", |dir| {
         for file in ["package.json", "package-lock.json"] {
             fs::copy(scripts().join(file), dir.join(file))?;
         }
@@ -75,16 +39,12 @@ fn node() -> Result<PathBuf> {
     })
 }
 
-/// What was prepared, or nothing where that is allowed.
-fn or_skip<T>(prepared: Result<T>) -> Option<T> {
-    match prepared {
-        Ok(prepared) => Some(prepared),
-        Err(error) if std::env::var_os("CI").is_none() => {
-            eprintln!("skipped: {error:#}");
-            None
-        }
-        Err(error) => panic!("{error:#}"),
-    }
+/// The program of the folder `go`, built with what is pinned there.
+fn go() -> Result<Command> {
+    let program = Path::new(KEPT).join("conformance-go");
+    let build = ["build", "-mod=readonly", "-o"];
+    run(Command::new("go").args(build).arg(&program).arg(".").current_dir(scripts().join("go")))?;
+    Ok(Command::new(program))
 }
 
 /// Runs a script against a node of its own, which has to stop in good order after it.
@@ -111,6 +71,12 @@ async fn what_the_javascript_sdk_posts_it_reads_back_as_it_was_sent() {
     let mut node = Command::new("node");
     node.arg(dir.join("post.mjs"));
     passes(node).await;
+}
+
+#[tokio::test]
+async fn what_the_go_sdk_posts_it_reads_back_as_it_was_sent() {
+    let Some(go) = or_skip(go()) else { return };
+    passes(go).await;
 }
 
 #[tokio::test]
@@ -143,7 +109,7 @@ async fn the_registry_client_of_confluent_is_served_and_decodes_what_penstock_wr
     let value = only_value(&site.data().join("log"), "events.raw").await.unwrap();
     let digits: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
     let node = site.start().await.unwrap();
-    println!("{}", script(vec![site.url(""), digits]).await.unwrap().unwrap());
+    println!("{}", script(vec![site.url(""), "--value".into(), digits]).await.unwrap().unwrap());
     node.stop().await.unwrap();
 }
 

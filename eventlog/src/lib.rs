@@ -1,7 +1,8 @@
 //! The log seam: records in topics of partitions, offsets, and groups that share the reading.
 //!
 //! [`Log`] is a cloneable handle over an implementation chosen by URL: `file:PATH` is the
-//! embedded log of this crate ([`embedded`]). The rest of Penstock knows only this page.
+//! embedded log of this crate ([`embedded`]), `kafka://HOST:PORT` Apache Kafka, in builds with the
+//! feature `kafka`. The rest of Penstock knows only this page.
 //!
 //! # What the words mean
 //!
@@ -23,6 +24,7 @@
 pub mod contract;
 mod driver;
 pub mod embedded;
+#[cfg(feature = "kafka")]
 pub mod kafka;
 mod metrics;
 mod options;

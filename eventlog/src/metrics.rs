@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "kafka")]
 use crate::kafka::KafkaMetrics;
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -42,6 +43,7 @@ pub struct Metrics {
     /// Leases that ended without an acknowledgement.
     pub lost_leases: Counter,
     /// What only Kafka has.
+    #[cfg(feature = "kafka")]
     pub kafka: KafkaMetrics,
 }
 
@@ -61,6 +63,7 @@ impl Default for Metrics {
             retention_bytes: Family::default(),
             assignments: Counter::default(),
             lost_leases: Counter::default(),
+            #[cfg(feature = "kafka")]
             kafka: KafkaMetrics::default(),
         }
     }
@@ -91,6 +94,7 @@ impl Metrics {
         r.register("retention_bytes", "Bytes taken by retention", m.retention_bytes.clone());
         r.register("assignments", "Partitions handed to members", m.assignments.clone());
         r.register("lost_leases", "Leases ended without acknowledgement", m.lost_leases.clone());
+        #[cfg(feature = "kafka")]
         m.kafka.register(r);
         m
     }

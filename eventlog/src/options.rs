@@ -8,7 +8,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Log, LogError, Metrics, embedded, kafka};
+#[cfg(feature = "kafka")]
+use crate::kafka;
+use crate::{Log, LogError, Metrics, embedded};
 
 /// Opens the log that a URL names: `file:PATH` (absolute or relative to the working directory) is
 /// the embedded log, `kafka://host:port,host:port` a Kafka cluster. Needs a running tokio runtime.
@@ -34,6 +36,27 @@ pub fn check(url: &str, options: &Options) -> Result<(), LogError> {
     match url.split_once(':') {
         Some(("kafka", _)) => kafka::check(url, options.clone()),
         _ => Ok(()),
+    }
+}
+
+/// What stands in for Kafka in builds without it.
+#[cfg(not(feature = "kafka"))]
+mod kafka {
+    use super::{LogError, Options};
+    use crate::embedded::EmbeddedLog;
+
+    pub async fn open(url: &str, _: Options) -> Result<EmbeddedLog, LogError> {
+        Err(absent(url))
+    }
+
+    pub fn check(url: &str, _: Options) -> Result<(), LogError> {
+        Err(absent(url))
+    }
+
+    fn absent(url: &str) -> LogError {
+        LogError::Fatal(format!(
+            "log url `{url}`: this program was built without Kafka; build it with the feature `kafka`"
+        ))
     }
 }
 

@@ -61,6 +61,7 @@ impl Headers {
     }
 
     /// What [`Headers::encode`] wrote.
+    #[cfg(feature = "kafka")]
     pub(crate) fn encoded(bytes: Bytes) -> Self {
         Self(bytes)
     }
@@ -92,10 +93,10 @@ impl Headers {
 
     /// Adds one header to a buffer of encoded ones.
     pub(crate) fn encode(name: &str, value: &[u8], buffer: &mut BytesMut) {
-        let name_len = u16::try_from(name.len()).unwrap_or(u16::MAX);
+        let name = &name[..name.floor_char_boundary(usize::from(u16::MAX))];
         buffer.reserve(6 + name.len() + value.len());
-        buffer.put_u16(name_len);
-        buffer.put_slice(&name.as_bytes()[..usize::from(name_len)]);
+        buffer.put_u16(name.len() as u16);
+        buffer.put_slice(name.as_bytes());
         buffer.put_u32(value.len() as u32);
         buffer.put_slice(value);
     }
@@ -111,7 +112,8 @@ impl Headers {
 pub struct HeadersBuilder(BytesMut);
 
 impl HeadersBuilder {
-    /// Adds one header. A name longer than 65,535 bytes is cut there; names are ours and short.
+    /// Adds one header. Of a name longer than 65,535 bytes, which only others write, as many whole
+    /// characters are kept as fit.
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
         Headers::encode(name, value.as_ref(), &mut self.0);
         self
@@ -129,4 +131,20 @@ fn split_header(rest: &[u8]) -> Option<(&str, &[u8], &[u8])> {
     let (len, rest) = rest.split_first_chunk::<4>()?;
     let (value, rest) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
     Some((std::str::from_utf8(name).ok()?, value, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_too_long_is_cut_between_characters_and_hides_nothing() {
+        let long = "é".repeat(40_000);
+        let mut headers = Headers::builder();
+        headers.push(&long, "1").push("after", "2");
+        let headers = headers.build();
+        let names: Vec<_> = headers.iter().map(|(name, _)| name.len()).collect();
+        assert_eq!(names, [65_534, 5]);
+        assert_eq!(headers.get_str("after"), Some("2"));
+    }
 }

@@ -1,6 +1,7 @@
 //! The log on a real Kafka keeps every rule of the contract.
 //!
 //! `PENSTOCK_TEST_KAFKA=host:port` names a broker; without it these tests are skipped, except in CI.
+#![cfg(feature = "kafka")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{sync::Mutex, time::Duration};

@@ -1,6 +1,7 @@
 //! What a dead owner of a partition left behind, and what becomes of it when another takes over.
 //!
 //! The dead are played by producers that know a transactional id and do nothing any more.
+#![cfg(feature = "kafka")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::{

@@ -5,6 +5,7 @@
 //! numbered records on the input and watches the output as any reader would.
 //!
 //! `PENSTOCK_TEST_SECONDS` makes the long run longer, `PENSTOCK_TEST_SEED` repeats one.
+#![cfg(feature = "kafka")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::{

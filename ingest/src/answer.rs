@@ -116,40 +116,43 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// A strict request with an invalid event: nothing is stored.
+    /// A strict request with an event that is not valid, or of which nobody can tell: nothing is
+    /// stored.
     pub fn withheld(checked: Checked) -> Self {
-        let mut tally = Tally::new(checked.types);
-        checked.places.iter().for_each(|place| tally.of(place.kind).withheld += 1);
-        count_rejected(&mut tally, &checked.rejected);
+        let mut outcome = Self::before(checked.types, checked.rejected, checked.undecided);
+        checked.places.iter().for_each(|place| outcome.tally.of(place.kind).withheld += 1);
+        outcome.withheld = checked.records.len();
+        outcome.strict = true;
+        outcome
+    }
+
+    /// What is known before anything is appended.
+    fn before(types: Types, rejected: Vec<Rejected>, undecided: Vec<Place>) -> Self {
+        let mut tally = Tally::new(types);
+        rejected.iter().for_each(|rejected| tally.of(rejected.place.kind).rejected += 1);
+        undecided.iter().for_each(|place| tally.of(place.kind).unavailable += 1);
+        let detail = "the schema registry cannot be asked whether it fits; retry";
+        let undecided = undecided.into_iter();
         Self {
-            withheld: checked.records.len(),
+            rejected: rejected.into_iter().map(EventError::rejected).collect(),
+            unavailable: undecided.map(|at| EventError::of(at, "unavailable", detail)).collect(),
             tally,
-            rejected: checked.rejected.into_iter().map(EventError::rejected).collect(),
-            strict: true,
             ..Self::default()
         }
     }
 
     /// What the append made of the records. A record without a result has an unknown fate.
     pub fn appended(
-        places: Vec<Place>,
-        rejected: Vec<Rejected>,
-        types: Types,
+        checked: Checked,
         results: Vec<Result<Appended, AppendError>>,
-        return_ids: bool,
         strict: bool,
     ) -> Self {
-        let mut ids = return_ids.then(|| vec![None; places.len() + rejected.len()]);
-        let mut tally = Tally::new(types);
-        count_rejected(&mut tally, &rejected);
-        let mut outcome = Self {
-            rejected: rejected.into_iter().map(EventError::rejected).collect(),
-            strict,
-            ..Self::default()
-        };
+        let mut ids = checked.ids_filled.then(|| vec![None; checked.events()]);
+        let Checked { places, rejected, undecided, types, .. } = checked;
+        let mut outcome = Self { strict, ..Self::before(types, rejected, undecided) };
         let mut results = results.into_iter();
         for place in places {
-            let ends = tally.of(place.kind);
+            let ends = outcome.tally.of(place.kind);
             let result = results.next();
             match &result {
                 Some(Ok(_)) => ends.accepted += 1,
@@ -182,7 +185,6 @@ impl Outcome {
         }
         outcome.rejected.sort_by_key(|error| error.index);
         outcome.ids = ids;
-        outcome.tally = tally;
         outcome
     }
 
@@ -275,10 +277,6 @@ impl IntoResponse for Outcome {
     }
 }
 
-fn count_rejected(tally: &mut Tally, rejected: &[Rejected]) {
-    rejected.iter().for_each(|rejected| tally.of(rejected.place.kind).rejected += 1);
-}
-
 impl EventError {
     fn rejected(rejected: Rejected) -> Self {
         let Place { index, line, id, .. } = rejected.place;
@@ -316,13 +314,14 @@ mod tests {
 
     fn invalid(index: usize) -> Rejected {
         let fault = Fault { code: "bad", detail: "bad".into(), pointer: "/x".into() };
-        Rejected { place: place(index), faults: vec![fault.clone(), fault] }
+        Rejected { place: place(index), faults: vec![fault.clone(), fault], by_schema: false }
     }
 
     fn outcome(results: Vec<Result<Appended, AppendError>>, invalid_after: usize) -> Outcome {
         let places = (0..results.len()).map(place).collect();
         let rejected = (results.len()..results.len() + invalid_after).map(invalid).collect();
-        Outcome::appended(places, rejected, Types::default(), results, true, false)
+        let checked = Checked { places, rejected, ids_filled: true, ..Checked::default() };
+        Outcome::appended(checked, results, false)
     }
 
     fn retry() -> Result<Appended, AppendError> {
@@ -358,15 +357,21 @@ mod tests {
     }
 
     #[test]
+    fn an_event_of_which_nobody_can_tell_makes_a_503_strict_or_not() {
+        let undecided = || Checked { undecided: vec![place(0)], ..Checked::default() };
+        for outcome in
+            [Outcome::appended(undecided(), vec![], false), Outcome::withheld(undecided())]
+        {
+            assert_eq!(outcome.status(), 503);
+            assert_eq!(outcome.unavailable[0].fault.code, "unavailable");
+            assert_eq!(outcome.tally.by_type().next().unwrap().1.unavailable, 1);
+        }
+    }
+
+    #[test]
     fn a_record_without_a_result_is_not_accepted() {
-        let outcome = Outcome::appended(
-            vec![place(0), place(1)],
-            vec![],
-            Types::default(),
-            vec![STORED],
-            false,
-            false,
-        );
+        let checked = Checked { places: vec![place(0), place(1)], ..Checked::default() };
+        let outcome = Outcome::appended(checked, vec![STORED], false);
         assert_eq!(outcome.accepted, 1);
         assert_eq!(outcome.unavailable[0].fault.code, "outcome_unknown");
     }
@@ -390,14 +395,12 @@ mod tests {
 
     #[test]
     fn events_refused_by_the_log_are_listed_in_order_with_the_invalid_ones() {
-        let outcome = Outcome::appended(
-            vec![place(0), place(2)],
-            vec![invalid(1), invalid(3)],
-            Types::default(),
-            vec![refused(), refused()],
-            false,
-            false,
-        );
+        let checked = Checked {
+            places: vec![place(0), place(2)],
+            rejected: vec![invalid(1), invalid(3)],
+            ..Checked::default()
+        };
+        let outcome = Outcome::appended(checked, vec![refused(), refused()], false);
         let indexes: Vec<_> = outcome.rejected.iter().map(|error| error.index).collect();
         assert_eq!(indexes, [0, 1, 2, 3]);
     }

@@ -41,8 +41,15 @@ pub async fn read(
         if data.len() > limit - bytes.len() {
             return Err(Refusal::BodyTooLarge(limit));
         }
-        share.grow(data.len())?;
-        bytes.extend_from_slice(&data);
+        if declared.is_some() {
+            share.grow(data.len())?;
+            bytes.extend_from_slice(&data);
+        } else {
+            share.extend(&mut bytes, &data, limit)?;
+        }
+    }
+    if declared.is_none() {
+        share.fit(&mut bytes);
     }
     Ok(bytes)
 }
@@ -73,7 +80,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_refused_at_the_first_byte_over_its_limit() {
         let budget = Budget::new(1000, Gauge::default());
-        let mut share = budget.share();
+        let mut share = budget.share(&"key".into());
         let exact = read(&mut Body::from("12345"), None, 5, Duration::MAX, &mut share).await;
         assert_eq!(exact.unwrap(), b"12345");
         let over = read(&mut Body::from("123456"), None, 5, Duration::MAX, &mut share).await;

@@ -2,10 +2,16 @@
 //!
 //! A pure function: the time, new ids and the encoding are arguments. Each event is encoded as
 //! soon as it is parsed, so that a large batch is never in memory in three forms at once.
+//!
+//! What is refused for the schema of its type may only have a schema that is newer than what is known
+//! here: those types are named as [`Checked::doubted`], for the caller to learn them and check again.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use eventlog::Record;
 use http::HeaderMap;
-use schemas::{Defaults, Event, Fault, Filled};
+use schemas::{Defaults, EncodeError, Event, Fault, Filled};
 
 use crate::{
     parse::Piece,
@@ -35,17 +41,23 @@ pub struct Rejected {
     pub place: Place,
     /// Why; at least one.
     pub faults: Vec<Fault>,
+    /// Whether it is for the schema of its type.
+    pub by_schema: bool,
 }
 
-/// The events of a request, each either in `records` or in `rejected`.
+/// The events of a request, each in one of `records`, `rejected` and `undecided`.
 #[derive(Debug, Default)]
 pub struct Checked {
     /// What to append, in the order of the request.
     pub records: Vec<Record>,
     /// Which events they are, in the same order.
     pub places: Vec<Place>,
-    /// The others.
+    /// Those that can never be stored.
     pub rejected: Vec<Rejected>,
+    /// Those of which nobody can tell now.
+    pub undecided: Vec<Place>,
+    /// Types for whose schema events were refused, or whose schema is not known.
+    pub doubted: BTreeSet<String>,
     /// Whether any event got its id here.
     pub ids_filled: bool,
     /// The types of its events.
@@ -55,7 +67,13 @@ pub struct Checked {
 impl Checked {
     /// How many events the request had.
     pub fn events(&self) -> usize {
-        self.records.len() + self.rejected.len()
+        self.places.len() + self.rejected.len() + self.undecided.len()
+    }
+
+    /// The types in doubt cannot be learnt now: what was refused for their schemas is undecided.
+    pub fn leave_undecided(&mut self) {
+        let undecided = self.rejected.extract_if(.., |rejected| rejected.by_schema);
+        self.undecided.extend(undecided.map(|rejected| rejected.place));
     }
 
     /// About how much memory the records hold.
@@ -70,7 +88,7 @@ pub fn events(
     pieces: &[Piece<'_>],
     max_event_bytes: usize,
     defaults: &mut Defaults<'_>,
-    encode: impl Fn(&Event) -> Result<Record, Vec<Fault>>,
+    encode: impl Fn(&Event) -> Result<Record, EncodeError>,
 ) -> Checked {
     let mut checked = Checked {
         records: Vec::with_capacity(pieces.len()),
@@ -89,10 +107,10 @@ pub fn events(
 /// Checks and encodes one event in binary mode.
 pub fn binary(
     headers: &HeaderMap,
-    body: Vec<u8>,
+    body: Bytes,
     max_event_bytes: usize,
     defaults: &mut Defaults<'_>,
-    encode: impl Fn(&Event) -> Result<Record, Vec<Fault>>,
+    encode: impl Fn(&Event) -> Result<Record, EncodeError>,
 ) -> Checked {
     let named = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let event = fits(body.len(), max_event_bytes)
@@ -110,21 +128,32 @@ impl Checked {
         line: Option<usize>,
         event: Result<(Event, Filled), Vec<Fault>>,
         known_id: impl FnOnce() -> Option<String>,
-        encode: impl FnOnce(&Event) -> Result<Record, Vec<Fault>>,
+        encode: impl FnOnce(&Event) -> Result<Record, EncodeError>,
     ) {
-        let mut kind = None;
-        let encoded = event.and_then(|(event, filled)| {
-            kind = self.types.index(&event.kind);
-            Ok((encode(&event)?, event.id, filled.id))
-        });
-        let place = |id| Place { index, line, id, kind };
-        match encoded {
-            Ok((record, id, filled)) => {
-                self.ids_filled |= filled;
-                self.records.push(record);
-                self.places.push(place(Some(id)));
+        let (event, filled) = match event {
+            Ok(event) => event,
+            Err(faults) => {
+                let place = Place { index, line, id: known_id(), kind: None };
+                self.rejected.push(Rejected { place, faults, by_schema: false });
+                return;
             }
-            Err(faults) => self.rejected.push(Rejected { place: place(known_id()), faults }),
+        };
+        let kind = self.types.index(&event.kind);
+        let place = |id| Place { index, line, id, kind };
+        match encode(&event) {
+            Ok(record) => {
+                self.ids_filled |= filled.id;
+                self.records.push(record);
+                self.places.push(place(Some(event.id)));
+            }
+            Err(EncodeError::Unresolved) => {
+                self.undecided.push(place(Some(event.id)));
+                self.doubted.insert(event.kind);
+            }
+            Err(EncodeError::Unfit(faults)) => {
+                self.rejected.push(Rejected { place: place(known_id()), faults, by_schema: true });
+                self.doubted.insert(event.kind);
+            }
         }
     }
 }
@@ -174,11 +203,11 @@ mod tests {
             fill_specversion: fill,
         };
         let encode = |event: &Event| match event.kind.as_str() {
-            "bad" => Err(vec![Fault {
+            "bad" => Err(EncodeError::Unfit(vec![Fault {
                 code: "schema_mismatch",
                 detail: "no".into(),
                 pointer: "/data/x".into(),
-            }]),
+            }])),
             _ => Ok(Record { key: Some(event.id.clone().into()), ..Record::default() }),
         };
         events(&pieces, 100, &mut defaults, encode)
@@ -196,6 +225,16 @@ mod tests {
         let rejected: Vec<_> =
             checked.rejected.iter().map(|r| (r.place.index, r.place.line)).collect();
         assert_eq!(rejected, [(1, Some(2)), (2, Some(3))]);
+    }
+
+    #[test]
+    fn what_was_refused_for_a_schema_that_cannot_be_asked_for_is_undecided() {
+        let mut checked = check(&[GOOD, "{", BAD], false);
+        assert_eq!(checked.doubted, BTreeSet::from(["bad".to_owned()]));
+        checked.leave_undecided();
+        assert_eq!((checked.records.len(), checked.rejected.len()), (1, 1));
+        assert_eq!(checked.undecided[0].index, 2);
+        assert_eq!(checked.events(), 3);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub fn decode(
     for coding in codings.iter().rev() {
         stream = coding.decoder(stream).map_err(|_| damaged(codings, 0))?;
     }
-    let mut bytes = Vec::new();
+    let mut bytes: Vec<u8> = Vec::new();
     loop {
         let chunk = match stream.fill_buf() {
             Ok([]) => break,
@@ -44,13 +44,13 @@ pub fn decode(
             }
             Err(_) => return Err(damaged(codings, bytes.len())),
         };
-        share.grow(chunk.len())?;
-        bytes.extend_from_slice(chunk);
+        share.extend(&mut bytes, chunk, limit)?;
         let read = chunk.len();
         stream.consume(read);
     }
     drop(stream);
     share.shrink(windows);
+    share.fit(&mut bytes);
     Ok(bytes)
 }
 
@@ -239,8 +239,12 @@ mod tests {
         }
     }
 
+    fn share(budget: &Budget) -> Share {
+        budget.share(&"key".into())
+    }
+
     fn decoded(bytes: &[u8], codings: &[Coding], limit: usize) -> Result<Vec<u8>, Refusal> {
-        decode(bytes, codings, limit, &mut Budget::new(1 << 30, Gauge::default()).share())
+        decode(bytes, codings, limit, &mut share(&Budget::new(1 << 31, Gauge::default())))
     }
 
     #[test]
@@ -327,11 +331,11 @@ mod tests {
         ];
         for (bomb, codings) in bombs {
             let budget = Budget::new(1 << 30, Gauge::default());
-            let mut share = budget.share();
+            let mut share = share(&budget);
             let refusal = decode(&bomb, &codings, 1_000_000, &mut share).unwrap_err();
             assert_eq!(refusal, Refusal::DecompressedTooLarge(1_000_000), "{codings:?}");
             let windows: usize = codings.iter().map(|coding| coding.window_bytes()).sum();
-            assert!(budget.has((1 << 30) - 1_000_000 - windows), "{codings:?}");
+            assert!(share.has((3 << 28) - 1_000_000 - windows), "{codings:?}");
         }
     }
 
@@ -348,7 +352,13 @@ mod tests {
     fn decoded_bytes_are_charged_to_the_budget() {
         let budget = Budget::new(200_000, Gauge::default());
         let body = gzip(&vec![0; 200_000]);
-        let refusal = decode(&body, &[Coding::Gzip], 1 << 20, &mut budget.share()).unwrap_err();
+        let refusal = decode(&body, &[Coding::Gzip], 1 << 20, &mut share(&budget)).unwrap_err();
         assert_eq!(refusal, Refusal::OverBudget);
+
+        let budget = Budget::new(1 << 20, Gauge::default());
+        let mut share = share(&budget);
+        decode(&body, &[Coding::Gzip], 1 << 20, &mut share).unwrap();
+        let left = (3 << 18) - 200_000;
+        assert!(share.has(left) && !share.has(left + 1), "for no more than they are");
     }
 }

@@ -1,12 +1,15 @@
 //! One request from its head to its answer: the order of the steps, and the waiting.
 //!
-//! Every wait has the request's deadline. Two tasks stand between the client and the log. From the
-//! moment its body is whole, a request is [`Door::decide`]d in a task of its own: a client that
-//! leaves does not leave events behind whose outcome nobody counted. And the append has one that
-//! holds the request's share of the byte budget: a log that hangs past the deadline still has the
-//! records, so it must not make room for more.
+//! Every wait has the request's deadline. Two things are [finished](crate::finish) whoever leaves. From
+//! the moment its body is whole, a request is [`Door::decide`]d: a client that goes away does not leave
+//! events behind whose outcome nobody counted. And the append holds the request's share of the byte
+//! budget to its end: a log that hangs past the deadline still has the records, so it must not make
+//! room for more.
+
+mod examine;
 
 use std::{
+    fmt::Display,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -22,7 +25,6 @@ use axum::{
 use eventlog::{AppendError, Appended, Record};
 use http::{HeaderMap, StatusCode, header::EXPECT};
 use schemas::{
-    Defaults, Event,
     shapes::{CloudEvent, PlainEvent},
     topics,
 };
@@ -32,32 +34,30 @@ use service::{
     problem::Problem,
 };
 use tokio::{
-    task::JoinError,
+    sync::Semaphore,
     time::{Instant, timeout_at},
 };
 
+use self::examine::Posted;
 use crate::{
     Ingest,
     answer::{Accepted, Outcome, Unstored},
     body,
     budget::{Budget, Share},
-    check::{self, Checked},
-    decode,
-    form::{Form, Head},
-    ids::Ids,
-    parse,
+    check::Checked,
+    finish::finish,
+    form::Head,
     refusal::Refusal,
 };
-
-/// A body larger than this is parsed on a thread of its own: parsing it would keep a thread of the
-/// runtime for longer than about a millisecond.
-const INLINE_BYTES: usize = 256 * 1024;
 
 /// The door and its budget.
 pub struct Door {
     ingest: Arc<Ingest>,
     budget: Budget,
-    /// When a failure of the log was last reported, in seconds since the Unix epoch.
+    /// Turns for bodies that are parsed on threads of their own: as many as there are cores, so that
+    /// however many are large, small ones find a core.
+    large: Arc<Semaphore>,
+    /// When a failure of the log or the registry was last reported, in seconds since the Unix epoch.
     reported: AtomicU64,
 }
 
@@ -70,14 +70,6 @@ enum OneOrMany {
     One(PlainEvent),
     /// Several.
     Many(Vec<PlainEvent>),
-}
-
-/// A request whose body is whole.
-struct Posted {
-    caller: Caller,
-    head: Head,
-    headers: HeaderMap,
-    bytes: Vec<u8>,
 }
 
 /// Post events
@@ -106,9 +98,9 @@ struct Posted {
         ("ce-type" = Option<String>, Header, description = "Binary mode: the type"),
         ("Prefer" = Option<String>, Header,
             description = "`handling=strict` stores nothing when any event is invalid"),
-        ("Idempotency-Key" = Option<String>, Header,
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]([ -~]{0,253}[!-~])?$", nullable = false,
             description = "Makes the ids that are filled in the same when the request comes again"),
-        ("Content-Encoding" = Option<String>, Header,
+        ("Content-Encoding" = Option<String>, Header, nullable = false,
             description = "`gzip`, `zstd`, `br` or `deflate`, up to four on top of each other"),
     ),
     responses(
@@ -166,7 +158,9 @@ impl Door {
     pub fn new(ingest: Arc<Ingest>) -> Self {
         let gauge = ingest.metrics.in_flight_bytes.clone();
         let budget = Budget::new(ingest.config.max_in_flight_bytes, gauge);
-        Self { ingest, budget, reported: AtomicU64::new(0) }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let large = Arc::new(Semaphore::new(cores));
+        Self { ingest, budget, large, reported: AtomicU64::new(0) }
     }
 
     async fn receive(
@@ -177,7 +171,8 @@ impl Door {
     ) -> Result<Outcome, Refusal> {
         let deadline = started + self.ingest.config.timeout;
         let (parts, mut body) = request.into_parts();
-        let head = match self.admit(&caller, &parts.headers, &body) {
+        let mut share = self.budget.share(&caller.name);
+        let head = match self.admit(&caller, &parts.headers, &body, &share) {
             Ok(head) => head,
             Err(refusal) => {
                 // Polling the body would tell a client that asked first to go on sending it.
@@ -187,13 +182,13 @@ impl Door {
                 return Err(refusal);
             }
         };
-        let mut share = self.budget.share();
         let bytes = self.read(&mut body, &mut share, deadline).await?;
         drop(body);
-        let posted = Posted { caller, head, headers: parts.headers, bytes };
+        let posted =
+            Posted { caller, head, headers: parts.headers, bytes: bytes.into(), charged: false };
         let decided = Arc::clone(self).decide(posted, share, deadline);
         let request_id = request_id::current().unwrap_or_default();
-        tokio::spawn(request_id::scope(request_id, decided)).await.unwrap_or_else(internal)
+        finish(request_id::scope(request_id, decided)).await.unwrap_or_else(internal)
     }
 
     /// From a whole body to the outcome of its events, counted.
@@ -205,8 +200,9 @@ impl Door {
     ) -> Result<Outcome, Refusal> {
         let strict = posted.head.strict;
         let key = posted.caller.name.clone();
-        let (checked, share) = self.check(posted, share).await?;
-        let outcome = if strict && !checked.rejected.is_empty() {
+        let (checked, share) = self.check(posted, share, deadline).await?;
+        let valid = checked.rejected.is_empty() && checked.undecided.is_empty();
+        let outcome = if strict && !valid {
             Outcome::withheld(checked)
         } else {
             self.append(checked, strict, share, deadline).await
@@ -217,7 +213,13 @@ impl Door {
     }
 
     /// What can be decided before the body is read.
-    fn admit(&self, caller: &Caller, headers: &HeaderMap, body: &Body) -> Result<Head, Refusal> {
+    fn admit(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+        body: &Body,
+        share: &Share,
+    ) -> Result<Head, Refusal> {
         caller.require(Scope::Write)?;
         let head = Head::read(headers)?;
         let declared = body::declared(body).unwrap_or(0);
@@ -230,7 +232,7 @@ impl Door {
             let bytes = if head.codings.is_empty() { declared } else { 0 };
             limits.would_take(1, bytes.max(1))?;
         }
-        if !self.budget.has(declared) {
+        if !share.has(declared) {
             return Err(Refusal::OverBudget);
         }
         Ok(head)
@@ -261,76 +263,19 @@ impl Door {
         }
     }
 
-    async fn check(
-        self: &Arc<Self>,
-        posted: Posted,
-        mut share: Share,
-    ) -> Result<(Checked, Share), Refusal> {
-        let now = unix_micros();
-        if posted.bytes.len() <= INLINE_BYTES && posted.head.codings.is_empty() {
-            let checked = self.examine(posted, now, &mut share)?;
-            return Ok((checked, share));
-        }
-        let door = Arc::clone(self);
-        let examined = tokio::task::spawn_blocking(move || {
-            let checked = door.examine(posted, now, &mut share)?;
-            Ok((checked, share))
-        });
-        examined.await.unwrap_or_else(internal)
-    }
-
-    /// From the bytes as sent to records; on return `share` stands for the records alone.
-    fn examine(&self, posted: Posted, now: i64, share: &mut Share) -> Result<Checked, Refusal> {
-        let Ingest { config, codec, .. } = &*self.ingest;
-        let Posted { caller, head, headers, mut bytes } = posted;
-        let namespace = &caller.namespace;
-        if !head.codings.is_empty() {
-            let limit = config.max_decompressed_bytes;
-            let decoded = decode::decode(&bytes, &head.codings, limit, share)?;
-            share.shrink(bytes.len());
-            bytes = decoded;
-        }
-        let plain = head.form == Form::Plain;
-        let mut ids = Ids::new(head.idempotency_key.as_deref(), namespace);
-        let mut new_id = || ids.next();
-        let mut defaults = Defaults {
-            namespace,
-            now,
-            fill_id: plain.then_some(&mut new_id as &mut dyn FnMut() -> String),
-            fill_specversion: plain,
-        };
-        let (length, largest) = (bytes.len(), config.max_event_bytes);
-        let encode = |event: &Event| codec.encode(event);
-        let charge = |events| caller.limits().map_or(Ok(()), |limits| limits.take(events, length));
-        let checked = match head.form {
-            Form::Binary => {
-                charge(1)?;
-                check::binary(&headers, bytes, largest, &mut defaults, encode)
-            }
-            form => {
-                let pieces = parse::split(&bytes, form, config.max_batch_events)?;
-                charge(pieces.len())?;
-                check::events(&pieces, largest, &mut defaults, encode)
-            }
-        };
-        share.charge(checked.bytes());
-        share.shrink(length);
-        Ok(checked)
-    }
-
     async fn append(
         &self,
-        checked: Checked,
+        mut checked: Checked,
         strict: bool,
         share: Share,
         deadline: Instant,
     ) -> Outcome {
-        let Checked { records, places, rejected, ids_filled, types } = checked;
+        let records = std::mem::take(&mut checked.records);
         let results = match records.is_empty() {
             true => Vec::new(),
             false => self.append_records(records, share, deadline).await,
         };
-        Outcome::appended(places, rejected, types, results, ids_filled, strict)
+        Outcome::appended(checked, results, strict)
     }
 
     /// The one append of a request. What has no answer by the deadline has an unknown fate.
@@ -342,7 +287,7 @@ impl Door {
     ) -> Vec<Result<Appended, AppendError>> {
         let started = Instant::now();
         let log = self.ingest.log.clone();
-        let append = tokio::spawn(async move {
+        let append = finish(async move {
             let results = log.append(topics::RAW, records).await;
             drop(share);
             results
@@ -365,14 +310,19 @@ impl Door {
 
     /// A log that fails, fails for every request: one line a second is enough.
     fn report_log(&self, error: &AppendError) {
-        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        if self.reported.swap(second, Relaxed) != second {
+        if self.first_of_this_second() {
             tracing::warn!(
                 request_id = request_id::current().unwrap_or_default(),
                 %error,
                 "an append failed"
             );
         }
+    }
+
+    /// Whether no failure was reported in this second yet.
+    fn first_of_this_second(&self) -> bool {
+        let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        self.reported.swap(second, Relaxed) != second
     }
 
     fn report(&self, outcome: &Outcome) {
@@ -390,8 +340,8 @@ impl Door {
     }
 }
 
-/// A task of ours that panicked.
-fn internal<T>(error: JoinError) -> Result<T, Refusal> {
+/// Work of ours that panicked.
+fn internal<T>(error: impl Display) -> Result<T, Refusal> {
     tracing::error!(
         request_id = request_id::current().unwrap_or_default(),
         %error,

@@ -32,6 +32,7 @@ mod body;
 mod budget;
 mod check;
 mod decode;
+mod finish;
 mod form;
 mod handler;
 mod ids;

@@ -97,7 +97,7 @@ pub enum Refusal {
     /// Too many events.
     #[error("the request has more events than max_batch_events, {0}; send smaller batches")]
     TooManyEvents(usize),
-    /// The byte budget of all requests is spent.
+    /// The byte budget of all requests is spent, or the key's part of it.
     #[error("too many bytes are in flight now; retry the whole request")]
     OverBudget,
     /// The body did not arrive in time.

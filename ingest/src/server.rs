@@ -72,8 +72,8 @@ impl Server {
             let open = Backbone::open(&config, &setup, &topics, log_metrics, &part);
             let backbone = open.await?;
             backbone.attend(&mut app, upkeep, part.clone());
-            let registry = registry_router(backbone.codec.registry().clone());
-            routes.set(openapi::published(door_of(&config, &backbone, metrics)).merge(registry));
+            let registry = registry_router(backbone.codec.lookup().clone());
+            routes.set(openapi::published(door_of(&config, &backbone, metrics).merge(registry)));
             app.ready();
             Ok(())
         };

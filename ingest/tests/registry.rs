@@ -258,22 +258,57 @@ async fn an_event_of_a_type_whose_schema_was_just_registered_is_checked_against_
     assert_eq!(server.post(support::STRUCTURED, event("1")).await.status, 202);
 }
 
+#[tokio::test]
+async fn what_another_replica_has_just_registered_counts_before_an_event_is_refused() {
+    let server = Server::start().await;
+    register(&server, "typed", ONE).await;
+    let event = |b: &str| {
+        let data = format!(r#"{{"a":1,"b":{b}}}"#);
+        format!(r#"{{"specversion":"1.0","id":"1","source":"/t","type":"typed","data":{data}}}"#)
+    };
+    let refused = server.post(support::STRUCTURED, event("\"x\"")).await;
+    assert_eq!(refused.json["errors"][0]["code"], "unknown_field");
+    let replica = schemas::Registry::open(server.log.clone()).await.unwrap();
+    replica.register("default", "typed", TWO).await.unwrap();
+    assert_eq!(server.post(support::STRUCTURED, event("\"x\"")).await.status, 202);
+    assert_eq!(server.post(support::STRUCTURED, event("2")).await.status, 422);
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_post_may_read_schemas_and_only_an_admin_may_change_them() {
-    for (scope, reads, writes) in
-        [(Scope::Write, true, false), (Scope::Read, true, false), (Scope::Admin, false, true)]
-    {
-        let server = Server::behind(Gate::open_to(Caller::new("k", "shop", [scope]))).await;
+async fn whoever_has_a_scope_may_read_schemas_and_only_an_admin_may_change_them() {
+    for (scopes, reads, changes) in [
+        (vec![Scope::Write], 200, 403),
+        (vec![Scope::Read], 200, 403),
+        (vec![Scope::Admin], 200, 200),
+        (vec![Scope::Operator], 200, 200),
+        (vec![], 403, 403),
+    ] {
+        let server = Server::behind(Gate::open_to(Caller::new("k", "shop", scopes.clone()))).await;
         let url = format!("http://{}/registry/subjects", server.addr);
         let client = reqwest::Client::new();
-        let read = client.get(&url).send().await.unwrap().status();
-        assert_eq!(read == 200, reads, "{scope:?}: {read}");
+        let read = client.get(&url).send().await.unwrap();
+        assert_eq!(read.status(), reads, "{scopes:?}");
         let body = json!({ "schema": ONE }).to_string();
-        let write = client.post(format!("{url}/s/versions")).header("content-type", V1).body(body);
-        let write = write.send().await.unwrap();
-        assert_eq!(write.status() == 200, writes, "{scope:?}: {}", write.status());
-        if !writes {
-            assert_eq!(write.headers()["content-type"], "application/problem+json");
+        let change = client.post(format!("{url}/s/versions")).header("content-type", V1).body(body);
+        let change = change.send().await.unwrap();
+        assert_eq!(change.status(), changes, "{scopes:?}");
+        for answer in [read, change].iter().filter(|answer| answer.status() == 403) {
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_of_schemas_may_not_post_events() {
+    let admin = Caller::new("deployments", "shop", [Scope::Admin]);
+    let server = Server::behind(Gate::open_to(admin)).await;
+    let event = r#"{"specversion":"1.0","id":"1","source":"/t","type":"t","data":1}"#;
+    assert_eq!(server.post(support::STRUCTURED, event).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_utf_8_is_refused_in_the_registrys_own_words() {
+    let server = Server::start().await;
+    assert_eq!(refused(get(&server, "/subjects/%FF/versions").await), (400, 400));
+    assert_eq!(refused(get(&server, "/schemas/ids/%FF").await), (400, 400));
 }

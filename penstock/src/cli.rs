@@ -18,6 +18,7 @@ use crate::{
     demo::{self, DemoOptions},
     keys::{self, NewKey},
     post::{self, PostOptions},
+    remote::Server,
     run,
     schemas::{self, InferOptions},
 };
@@ -180,19 +181,14 @@ fn name(text: &str) -> Result<String, String> {
 Examples:
   penstock post events.ndjson
   PENSTOCK_KEY=pk_... penstock post events.ndjson
-  zcat january.ndjson.gz | penstock post - --url http://pipeline:8080
+  zcat january.ndjson.gz | penstock post - --url https://pipeline:8443 --ca ca.crt
   jq -c .event events.ndjson.rejects.ndjson | penstock post -     once they are corrected")]
 struct PostArgs {
     /// Files to post; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The server
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = server)]
-    url: Url,
-    /// A file with the API key alone in it; without, the key is in the environment's PENSTOCK_KEY,
-    /// and without that none is sent
-    #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    at: ServerArgs,
     /// Events in a request
     #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
@@ -223,7 +219,7 @@ enum SchemasCommand {
     /// List the types that have a schema, with their latest versions
     List {
         #[command(flatten)]
-        at: ServerArgs,
+        ask: AskArgs,
     },
     /// Print the schema of a type
     Show {
@@ -234,7 +230,7 @@ enum SchemasCommand {
         #[arg(long, default_value = "latest", value_name = "N")]
         version: String,
         #[command(flatten)]
-        at: ServerArgs,
+        ask: AskArgs,
     },
     /// Tell whether a schema could be registered, before anything is deployed: exit 1 and why when not
     Check(ContractArgs),
@@ -252,27 +248,45 @@ struct ContractArgs {
     #[arg(long = "type", value_name = "TYPE")]
     kind: String,
     #[command(flatten)]
-    at: ServerArgs,
+    ask: AskArgs,
 }
 
-/// A server to ask.
+/// A server to speak to.
 #[derive(Debug, Args)]
 struct ServerArgs {
-    /// The server
+    /// The server, over http or https
     #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = server)]
     url: Url,
     /// A file with the API key alone in it; without, the key is in the environment's PENSTOCK_KEY,
     /// and without that none is sent
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Trust the certificate authorities in this PEM file alone behind https, not those of the
+    /// operating system
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    fn server(self) -> Result<Server> {
+        let Self { url, key_file, ca } = self;
+        Ok(Server { url, key: keys::of_caller(key_file.as_deref())?, authorities: ca })
+    }
+}
+
+/// A server to ask.
+#[derive(Debug, Args)]
+struct AskArgs {
+    #[command(flatten)]
+    at: ServerArgs,
     /// Print the server's JSON
     #[arg(long)]
     json: bool,
 }
 
-impl ServerArgs {
-    fn client(&self) -> Result<schemas::Client> {
-        schemas::Client::new(&self.url, keys::of_caller(self.key_file.as_deref())?)
+impl AskArgs {
+    fn client(self) -> Result<schemas::Client> {
+        schemas::Client::new(self.at.server()?)
     }
 }
 
@@ -302,15 +316,21 @@ struct InferArgs {
 
 async fn schemas_command(command: SchemasCommand) -> Result<()> {
     match command {
-        SchemasCommand::List { at } => schemas::list(&at.client()?, at.json).await,
-        SchemasCommand::Show { kind, version, at } => {
-            schemas::show(&at.client()?, &kind, &version, at.json).await
+        SchemasCommand::List { ask } => {
+            let json = ask.json;
+            schemas::list(&ask.client()?, json).await
         }
-        SchemasCommand::Check(ContractArgs { file, kind, at }) => {
-            schemas::check(&at.client()?, &file, &kind, at.json).await
+        SchemasCommand::Show { kind, version, ask } => {
+            let json = ask.json;
+            schemas::show(&ask.client()?, &kind, &version, json).await
         }
-        SchemasCommand::Register(ContractArgs { file, kind, at }) => {
-            schemas::register(&at.client()?, &file, &kind, at.json).await
+        SchemasCommand::Check(ContractArgs { file, kind, ask }) => {
+            let json = ask.json;
+            schemas::check(&ask.client()?, &file, &kind, json).await
+        }
+        SchemasCommand::Register(ContractArgs { file, kind, ask }) => {
+            let json = ask.json;
+            schemas::register(&ask.client()?, &file, &kind, json).await
         }
         SchemasCommand::Infer(InferArgs { file, kind, timestamps, out }) => {
             schemas::infer(&InferOptions { file, kind, timestamps, out })
@@ -321,8 +341,8 @@ async fn schemas_command(command: SchemasCommand) -> Result<()> {
 fn server(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|error| format!("{error}"))?;
     match url.scheme() {
-        "http" => Ok(url),
-        other => Err(format!("`{other}` is not spoken by this version: use http://HOST:PORT")),
+        "http" | "https" => Ok(url),
+        other => Err(format!("`{other}` is not spoken here: use http://HOST:PORT or https://HOST")),
     }
 }
 
@@ -353,8 +373,7 @@ async fn dispatch(command: Command) -> Result<()> {
             telemetry::init(&TelemetryConfig { filter: Some("warn".into()), ..Default::default() });
             post::post(PostOptions {
                 files: args.files,
-                url: args.url,
-                key: keys::of_caller(args.key_file.as_deref())?,
+                server: args.at.server()?,
                 batch: args.batch as usize,
                 concurrency: args.concurrency as usize,
                 give_up: args.give_up,

@@ -35,6 +35,7 @@ use self::{
 use crate::{
     node::{Bundle, Node},
     post::{Poster, Progress, post_all},
+    remote::Server,
     say,
 };
 
@@ -136,7 +137,8 @@ async fn show(http: SocketAddr, admin: SocketAddr) -> Result<()> {
 
 async fn post(http: SocketAddr, rows: u64) -> Result<u64> {
     let url = format!("http://{http}").parse()?;
-    let poster = Poster::new(&url, None, Duration::from_secs(30))?;
+    let server = Server { url, key: None, authorities: None };
+    let poster = Poster::new(&server, Duration::from_secs(30))?;
     let mut progress = Progress::new("posting", Some(rows));
     let mut accepted = 0;
     let posted = post_all(&poster, Flights::open()?.batches(BATCH), CONCURRENCY, |posted| {

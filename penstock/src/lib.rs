@@ -4,13 +4,14 @@
 //! exit code and a message. [`node`] is the house with everything in it; [`run`] keeps one running
 //! from a configuration, [`demo`] from a bundled one with sample data; [`post`] is the producer's
 //! side and speaks nothing but HTTP; [`schemas`] is the author's of contracts, likewise;
-//! [`keys`] makes what both sides share.
+//! [`keys`] makes what both sides share, and [`remote`] is the server that they speak to.
 
 pub mod cli;
 pub mod demo;
 pub mod keys;
 pub mod node;
 pub mod post;
+pub mod remote;
 pub mod run;
 pub mod schemas;
 

@@ -77,8 +77,8 @@ impl Node {
         );
         let door = ingest::door_of(config, &backbone, metrics.ingest);
         let read = query::routes_of(config, &store, metrics.query);
-        let registry = ingest::registry_router(backbone.codec.registry().clone());
-        routes.set(openapi::published(door.merge(read)).merge(registry));
+        let registry = ingest::registry_router(backbone.codec.lookup().clone());
+        routes.set(openapi::published(door.merge(read).merge(registry)));
         app.ready();
         Ok(Self { http_addr, admin_addr, app })
     }

@@ -17,10 +17,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use reqwest::Url;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::{keys::SecretKey, say};
+use crate::{remote::Server, say};
 
 pub use self::{
     batch::{Batch, Batches},
@@ -35,9 +34,7 @@ pub struct PostOptions {
     /// NDJSON files; `-` is standard input.
     pub files: Vec<PathBuf>,
     /// The server.
-    pub url: Url,
-    /// The API key to show, if any.
-    pub key: Option<SecretKey>,
+    pub server: Server,
     /// Events in a request.
     pub batch: usize,
     /// Requests at once.
@@ -48,7 +45,7 @@ pub struct PostOptions {
 
 /// Posts the files one after the other; an error when any event is not stored.
 pub async fn post(options: PostOptions) -> Result<()> {
-    let poster = Poster::new(&options.url, options.key.as_ref(), options.give_up)?;
+    let poster = Poster::new(&options.server, options.give_up)?;
     let mut rejected = 0;
     for file in &options.files {
         rejected += post_file(&poster, file, &options).await?;

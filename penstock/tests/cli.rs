@@ -59,7 +59,7 @@ fn wrong_usage_is_exit_code_2() {
         &["run", "--confg", "x"],
         &["post"],
         &["post", "x", "--batch", "0"],
-        &["post", "x", "--url", "https://example.com"],
+        &["post", "x", "--url", "ftp://example.com"],
         &["keys", "new", "--name", "a", "--namespace", "n"],
         &["keys", "new", "--name", "a", "--namespace", "n", "--scope", "wirte"],
         &["keys", "new", "--name", "a b", "--namespace", "n", "--scope", "write"],

@@ -9,20 +9,11 @@ use std::{
 
 use penstock::node::{Bundle, Node};
 use serde_json::{Value, json};
-use service::config::{AdminConfig, Config, HttpConfig, Loaded, LogConfig, StoreConfig};
+use service::config::Loaded;
 
-fn config(dir: &Path) -> Loaded {
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let url = |name: &str| format!("file:{}", dir.join(name).display());
-    let config = Config {
-        http: HttpConfig { listen: any, ..HttpConfig::default() },
-        admin: AdminConfig { listen: any },
-        log: LogConfig { url: url("log"), min_free_bytes: 0, ..Default::default() },
-        store: StoreConfig { url: url("store"), min_free_bytes: 0, ..Default::default() },
-        ..Config::default()
-    };
-    Loaded { config, base_dir: dir.to_owned(), file: None }
-}
+mod support;
+
+use support::config;
 
 async fn start(dir: &Path) -> Node {
     Node::start(config(dir), Bundle::default()).await.unwrap()

@@ -12,6 +12,7 @@ use http::StatusCode;
 use penstock::{
     keys::SecretKey,
     post::{PostOptions, post as run},
+    remote,
 };
 use serde_json::{Value, json};
 use service::{
@@ -76,8 +77,7 @@ async fn post_with(
 ) -> Result<(), String> {
     let options = PostOptions {
         files: vec![path.to_owned()],
-        url: url.parse().unwrap(),
-        key,
+        server: remote::Server { url: url.parse().unwrap(), key, authorities: None },
         batch,
         concurrency: 1,
         give_up: Duration::from_secs(2),

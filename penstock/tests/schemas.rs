@@ -2,29 +2,19 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
-    net::SocketAddr,
     path::Path,
     process::{Command, Output},
 };
 
 use penstock::node::{Bundle, Node};
-use service::config::{AdminConfig, Config, HttpConfig, Loaded, LogConfig, StoreConfig};
+
+mod support;
 
 const ONE: &str = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"}]}"#;
 const OTHER: &str = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"string"}]}"#;
 
 async fn node(dir: &Path) -> Node {
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let url = |name: &str| format!("file:{}", dir.join(name).display());
-    let config = Config {
-        http: HttpConfig { listen: any, ..HttpConfig::default() },
-        admin: AdminConfig { listen: any },
-        log: LogConfig { url: url("log"), min_free_bytes: 0, ..Default::default() },
-        store: StoreConfig { url: url("store"), min_free_bytes: 0, ..Default::default() },
-        ..Config::default()
-    };
-    let loaded = Loaded { config, base_dir: dir.to_owned(), file: None };
-    Node::start(loaded, Bundle::default()).await.unwrap()
+    Node::start(support::config(dir), Bundle::default()).await.unwrap()
 }
 
 /// Runs a command in a folder; exit code, standard output, standard error.

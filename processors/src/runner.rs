@@ -21,7 +21,7 @@ use std::{
 
 use eventlog::{Batch, Delivery, Lease, Log, LogError, Position, Revocation, TransactError};
 use futures_util::FutureExt;
-use schemas::{Codec, RegistryError};
+use schemas::{Codec, RegistryError, Wanted};
 use service::{backoff::Backoff, config::ProcessorConfig, health::Part as Health};
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +37,8 @@ use feed::Feed;
 use work::{Part, Progress, Work, Workshop};
 
 /// Records and bytes after which a transaction takes no further batch.
-const ENOUGH_RECORDS: usize = 6 * 1024;
-const ENOUGH_BYTES: usize = 3 * 1024 * 1024;
+const ENOUGH_RECORDS: usize = 4 * 1024;
+const ENOUGH_BYTES: usize = 2 * 1024 * 1024;
 /// Fewer records are worked on where they are read: handing them to another thread costs more.
 const FEW_RECORDS: usize = 64;
 
@@ -184,7 +184,7 @@ impl Run {
                 tokio::join!(self.commit(&mut feed, prepared.take()), self.process(work));
             let mut next = next?;
             let mut aborted = self.judge(committed, backoff)?;
-            if aborted {
+            if aborted.is_some() {
                 void.extend(given);
                 void.extend(next.take().iter().flat_map(Prepared::leases));
             }
@@ -194,8 +194,8 @@ impl Run {
                     let given: Vec<_> = last.leases().collect();
                     let rest = last.rest.take();
                     let committed = self.commit(&mut feed, Some(last)).await;
-                    if self.judge(committed, backoff)? {
-                        aborted = true;
+                    if let Some(reason) = self.judge(committed, backoff)? {
+                        aborted = Some(reason);
                         void.extend(given);
                     } else {
                         next = self.process(rest).await?;
@@ -205,7 +205,9 @@ impl Run {
                 revocation.acknowledge();
             }
             // The first abort is what a rebalance looks like; only more in a row are trouble.
-            if aborted && backoff.tries() > 1 && !self.pause("transactions abort", backoff).await {
+            if let Some(reason) = aborted.filter(|_| backoff.tries() > 1)
+                && !self.pause(&format!("transactions abort: {reason}"), backoff).await
+            {
                 return Ok(());
             }
             prepared = next;
@@ -290,9 +292,9 @@ impl Run {
                 progress
             };
             let parts = match progress {
-                Progress::Refresh => {
-                    self.refresh().await?;
-                    work.refreshed();
+                Progress::Ask(wanted) => {
+                    self.learn(&wanted).await?;
+                    work.asked(wanted);
                     continue;
                 }
                 Progress::Done | Progress::Full => work.take(),
@@ -302,9 +304,10 @@ impl Run {
         }
     }
 
-    /// Reads the registry to its end.
-    async fn refresh(&self) -> Result<(), LogError> {
-        self.shop.codec.refresh().await.map_err(|error| match error {
+    /// Asks the registry.
+    async fn learn(&self, wanted: &Wanted) -> Result<(), LogError> {
+        let learnt = self.shop.codec.learn(std::slice::from_ref(wanted)).await;
+        learnt.map_err(|error| match error {
             RegistryError::Retry(detail) => LogError::Retry(detail),
             RegistryError::Fatal(detail) => LogError::Fatal(detail),
         })
@@ -336,24 +339,24 @@ impl Run {
         Ok(true)
     }
 
-    /// Whether a commit was aborted; any other failure ends the membership.
+    /// Why a commit was aborted, if it was; any other failure ends the membership.
     fn judge(
         &self,
         committed: Result<bool, TransactError>,
         backoff: &mut Backoff,
-    ) -> Result<bool, LogError> {
+    ) -> Result<Option<String>, LogError> {
         match committed {
-            Ok(false) => Ok(false),
+            Ok(false) => Ok(None),
             Ok(true) => {
                 backoff.reset();
                 self.health.ready();
-                Ok(false)
+                Ok(None)
             }
             Err(TransactError::Aborted(reason)) => {
                 self.metrics.aborted();
                 tracing::warn!(processor = %self.shop.processor, reason, "transaction aborted");
                 backoff.next_wait();
-                Ok(true)
+                Ok(Some(reason))
             }
             Err(TransactError::Log(error)) => Err(error),
         }

@@ -16,7 +16,7 @@ pub(crate) fn event(data: &str) -> Event {
         time_filled: false,
         data_content_type: Some("application/json".into()),
         data_schema: None,
-        extensions: [("region".to_owned(), "eu".to_owned())].into(),
+        extensions: [("region".to_owned(), "eu".into())].into(),
         data: Data::Json(Bytes::copy_from_slice(data.as_bytes())),
     }
 }

@@ -169,7 +169,7 @@ const ORDER: &str = r#"{"type":"record","name":"Order","fields":[{"name":"n","ty
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_does_not_fit_its_types_schema_is_dead_lettered_with_a_pointer() {
     let house = House::new().await;
-    house.codec.registry().register("shop", "order.checked", ORDER).await.unwrap();
+    house.codec.registry().unwrap().register("shop", "order.checked", ORDER).await.unwrap();
     house.post([event("bad", r#"{"n":"many"}"#), event("good", r#"{"n":1}"#)]).await;
     let running = Running::start(house.runner(Some(".type = \"order.checked\"")));
     let letters = house.wait_for(topics::DEAD_LETTERS, 1).await;
@@ -189,7 +189,7 @@ async fn a_schema_registered_after_the_processor_started_is_fetched_and_the_even
     let registry = Registry::open(house.log.clone()).await.unwrap();
     runner.codec = Codec::new(registry, Unknown::Accept);
     let running = Running::start(runner);
-    house.codec.registry().register("shop", "order.placed", ORDER).await.unwrap();
+    house.codec.registry().unwrap().register("shop", "order.placed", ORDER).await.unwrap();
     house.post([event("e1", r#"{"n":1}"#)]).await;
     let clean = house.wait_for(topics::CLEAN, 1).await;
     running.stop().await.unwrap();

@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .map_err(|faults| faults[0].to_string())
     };
     let event: Event = read()?;
-    let encode = |codec: &Codec| codec.encode(&event).map_err(|faults| faults[0].to_string());
+    let encode = |codec: &Codec| codec.encode(&event).map_err(|error| format!("{error:?}"));
 
     println!("{} bytes of JSON", EVENT.len());
     measure("event_from_json", read);

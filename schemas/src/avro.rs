@@ -33,6 +33,7 @@
 mod compatible;
 mod compile;
 mod decode;
+mod defaults;
 mod encode;
 mod logical;
 mod names;
@@ -46,11 +47,14 @@ use serde_json::Value;
 /// Bytes of one datum at most.
 const MAX_DATUM: usize = 8 * 1024 * 1024;
 /// Bytes of JSON made of one datum at most.
-const MAX_JSON: usize = 64 * 1024 * 1024;
+const MAX_JSON: usize = 16 * 1024 * 1024;
+/// Array items of no bytes (`null`, a record without fields) in one datum at most: a count of six bytes
+/// may claim any number of them.
+const MAX_WEIGHTLESS: usize = 64 * 1024;
 
 /// A schema, ready to encode and decode.
 #[derive(Debug)]
-pub(crate) struct Avro {
+pub struct Avro {
     schema: Schema,
     nodes: Vec<Node>,
     root: usize,
@@ -58,28 +62,25 @@ pub(crate) struct Avro {
 
 impl Avro {
     /// Parses and compiles a schema. The error is for the schema's author.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        Self::of(Schema::parse_str(text))
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_with(text, &[])
     }
 
     /// Parses and compiles a schema that names types which others define.
     pub(crate) fn parse_with(text: &str, others: &[&str]) -> Result<Self, String> {
-        if others.is_empty() {
-            return Self::parse(text);
-        }
         let json = |text: &str| serde_json::from_str::<Value>(text).map_err(|e| e.to_string());
-        let others: Vec<_> = others.iter().map(|text| json(text)).collect::<Result<_, _>>()?;
-        Self::of(Schema::parse(&names::bundle(&json(text)?, &others)?))
-    }
-
-    fn of(parsed: apache_avro::AvroResult<Schema>) -> Result<Self, String> {
-        let schema = parsed.map_err(|e| e.to_string())?;
+        let mut whole = json(text)?;
+        if !others.is_empty() {
+            let others: Vec<_> = others.iter().map(|text| json(text)).collect::<Result<_, _>>()?;
+            whole = names::bundle(&whole, &others)?;
+        }
+        let schema = defaults::parse(whole).map_err(|e| e.to_string())?;
         let (nodes, root) = compile::compile(&schema)?;
         Ok(Self { schema, nodes, root })
     }
 
     /// What keeps this schema from reading all that `writer` can have written; nothing when it can.
-    pub(crate) fn clashes(&self, writer: &Self) -> Vec<String> {
+    pub fn clashes(&self, writer: &Self) -> Vec<String> {
         compatible::clashes(&self.schema, &writer.schema)
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use eventlog::{Log, LogError, Retention, TopicSpec};
 use service::{
     app::{App, StageId, never_fails},
-    config::{self, Config, Instance, LogConfig, TopicsConfig, UnknownType},
+    config::{self, Config, Instance, LogConfig, SchemasConfig, TopicsConfig, UnknownType},
     health::Part,
     patience::until_open,
 };
@@ -19,7 +19,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Codec, DEFAULT_NAMESPACE, RegisterError, Registry, RegistryError, Unknown, UnknownFields,
+    Codec, DEFAULT_NAMESPACE, External, ExternalSettings, Lookup, RegisterError, Registry,
+    RegistryError, Unknown, UnknownFields,
 };
 
 /// How often the log is asked how it is.
@@ -94,17 +95,10 @@ impl Backbone {
         until_open(part, again, || log.ensure_topics(&specs))
             .await
             .context("cannot make the topics")?;
-        let again = |error: &RegistryError| matches!(error, RegistryError::Retry(_));
-        let registry = until_open(part, again, || Registry::open(log.clone()))
-            .await
-            .context("cannot open the schema registry")?;
-        for (kind, text) in &setup.contracts {
-            let again =
-                |error: &RegisterError| matches!(error, RegisterError::Registry(e) if again(e));
-            until_open(part, again, || registry.register(DEFAULT_NAMESPACE, kind, text))
-                .await
-                .with_context(|| format!("cannot register the schema of `{kind}`"))?;
-        }
+        let lookup: Lookup = match external(&config.schemas) {
+            Some(settings) => External::new(&settings).into(),
+            None => own(&log, &setup.contracts, part).await?.into(),
+        };
         let unknown = match config.schemas.unknown {
             UnknownType::Accept => Unknown::Accept,
             UnknownType::Reject => Unknown::Reject,
@@ -113,7 +107,7 @@ impl Backbone {
             config::UnknownFields::Reject => UnknownFields::Reject,
             config::UnknownFields::Drop => UnknownFields::Drop,
         };
-        let codec = Codec::new(registry, unknown).with_unknown_fields(unknown_fields);
+        let codec = Codec::new(lookup, unknown).with_unknown_fields(unknown_fields);
         Ok(Self { log, codec })
     }
 
@@ -121,13 +115,46 @@ impl Backbone {
     /// those who use them.
     pub fn attend(&self, app: &mut App, stage: StageId, part: Part) {
         app.hold(self.log.clone());
-        let registry = self.codec.registry().clone();
-        app.spawn(stage, "schema registry", |token| {
-            never_fails(async move { registry.follow(token).await })
-        });
+        const REGISTRY: &str = "schema registry";
+        match self.codec.lookup().clone() {
+            Lookup::Own(registry) => app.spawn(stage, REGISTRY, |token| {
+                never_fails(async move { registry.follow(token).await })
+            }),
+            Lookup::External(external) => {
+                let part = app.part(REGISTRY);
+                app.spawn(stage, REGISTRY, |token| {
+                    never_fails(async move { external.follow(part, token).await })
+                });
+            }
+        }
         let log = self.log.clone();
         app.spawn(stage, "log", |token| watch(log, part, token));
     }
+}
+
+/// Penstock's own registry, with these schemas registered.
+async fn own(log: &Log, contracts: &[Contract], part: &Part) -> Result<Registry> {
+    let again = |error: &RegistryError| matches!(error, RegistryError::Retry(_));
+    let registry = until_open(part, again, || Registry::open(log.clone()))
+        .await
+        .context("cannot open the schema registry")?;
+    for (kind, text) in contracts {
+        let again = |error: &RegisterError| matches!(error, RegisterError::Registry(e) if again(e));
+        until_open(part, again, || registry.register(DEFAULT_NAMESPACE, kind, text))
+            .await
+            .with_context(|| format!("cannot register the schema of `{kind}`"))?;
+    }
+    Ok(registry)
+}
+
+/// The registry of another system that the configuration names.
+fn external(config: &SchemasConfig) -> Option<ExternalSettings> {
+    let SchemasConfig { registry, registry_user, registry_password, registry_refresh, .. } = config;
+    Some(ExternalSettings {
+        url: registry.clone()?,
+        credentials: registry_user.clone().zip(registry_password.clone()),
+        refresh: *registry_refresh,
+    })
 }
 
 /// The schemas that the configuration wants registered, or every mistake in them.
@@ -204,7 +231,7 @@ async fn watch(log: Log, part: Part, shutdown: CancellationToken) -> Result<()> 
 mod tests {
     use std::path::Path;
 
-    use service::{config::SchemasConfig, health::Health};
+    use service::health::Health;
 
     use super::*;
 
@@ -237,7 +264,8 @@ mod tests {
         let contracts = vec![(contract.0.to_owned(), contract.1.to_owned())];
         let setup = Setup { contracts, ..Setup::of(&config).unwrap() };
         let backbone = open(&config, &setup, &["a", "b", "a"]).await.unwrap();
-        let registered = backbone.codec.registry().latest(DEFAULT_NAMESPACE, contract.0).unwrap();
+        let registered =
+            backbone.codec.registry().unwrap().latest(DEFAULT_NAMESPACE, contract.0).unwrap();
         assert_eq!((registered.version, &*registered.text), (1, contract.1));
         for topic in ["a", "b"] {
             assert_eq!(backbone.log.topic(topic).await.unwrap().partitions, 4);

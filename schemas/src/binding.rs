@@ -8,20 +8,24 @@
 //! | JSON (`application/json`, `.../...+json`) | JSON text |
 //! | any other, or none | bytes as they came |
 //!
-//! Two headers of ours appear only where that would lose something, so that every event comes back
+//! An extension is a header with its canonical string; one header of ours, `penstock_typed`, names those
+//! that are booleans or integers ([`crate::extension`]).
+//!
+//! Two more appear only where that would lose something, so that every event comes back
 //! as it was: `penstock_content_type` holds the event's own `datacontenttype` when the header
 //! above is not it (empty: it had none), and `penstock_data` is `json` or `bytes` when the table
 //! would say otherwise. A record with neither reads as any CloudEvents consumer would read it.
 //!
 //! An event without data has no value at all, which is not the same as an empty one.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use eventlog::{Headers, Record};
 
 use crate::{
-    Data, DecodeError, Event, Timestamp,
+    Data, DecodeError, Event, Extensions, Timestamp,
+    extension::{self, TYPED},
     fault::short,
     structured::{is_attribute_name, is_json},
 };
@@ -84,7 +88,10 @@ pub(crate) fn to_record(event: &Event, avro: Option<Bytes>) -> Record {
         name.clear();
         name.push_str("ce_");
         name.push_str(extension);
-        headers.push(&name, value);
+        headers.push(&name, value.text().as_bytes());
+    }
+    if let Some(names) = extension::typed_names(&event.extensions) {
+        headers.push(TYPED, names);
     }
     if let Some(content_type) = content_type {
         headers.push(CONTENT_TYPE, content_type);
@@ -115,7 +122,8 @@ fn room(event: &Event) -> usize {
     /// Names, framing and fixed values of all headers that any event can have.
     const FIXED: usize = 256;
     let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let extensions: usize = event.extensions.iter().map(|(n, v)| 9 + n.len() + v.len()).sum();
+    let extensions: usize =
+        event.extensions.iter().map(|(n, v)| 10 + 2 * n.len() + v.text().len()).sum();
     // its own content type may stand in two headers
     FIXED
         + event.id.len()
@@ -143,7 +151,7 @@ pub(crate) fn from_record(record: &Record) -> Result<(Event, Form), DecodeError>
                     let detail = format!("header ce_{} names no extension", short(name));
                     return Err(DecodeError::Malformed(detail));
                 }
-                found.extensions.insert(name.to_owned(), value.to_owned());
+                found.extensions.insert(name.to_owned(), value.into());
             }
         }
     }
@@ -174,7 +182,8 @@ struct Found<'b> {
     data: Option<&'b str>,
     namespace: Option<&'b str>,
     time_filled: Option<&'b str>,
-    extensions: BTreeMap<String, String>,
+    typed: Option<&'b str>,
+    extensions: Extensions,
 }
 
 impl<'b> Found<'b> {
@@ -192,11 +201,12 @@ impl<'b> Found<'b> {
             DATA_HEADER => &mut self.data,
             NAMESPACE_HEADER => &mut self.namespace,
             TIME_FILLED_HEADER => &mut self.time_filled,
+            TYPED => &mut self.typed,
             _ => return name.strip_prefix("ce_").map(Slot::Extension),
         }))
     }
 
-    fn event(self) -> Result<(Event, Form), DecodeError> {
+    fn event(mut self) -> Result<(Event, Form), DecodeError> {
         let required = |name: &str, value: Option<&str>| match value {
             Some(value) if !value.is_empty() => Ok(value.to_owned()),
             _ => Err(DecodeError::Malformed(format!("header {name} is missing or empty"))),
@@ -220,6 +230,7 @@ impl<'b> Found<'b> {
         };
         let time = Timestamp::parse(&required("ce_time", self.time)?)
             .map_err(|e| DecodeError::Malformed(format!("header ce_time is {e}")))?;
+        extension::set_types(&mut self.extensions, self.typed.unwrap_or_default());
         let event = Event {
             namespace: Arc::from(required(NAMESPACE_HEADER, self.namespace)?),
             id: required("ce_id", self.id)?,

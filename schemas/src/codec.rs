@@ -1,13 +1,16 @@
 //! Between an event and the record that travels.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use eventlog::Record;
 use serde::de::IgnoredAny;
 
 use crate::{
-    Data, Event, Fault, Registry, RegistryError,
+    Data, Event, Fault, Lookup, Registry, RegistryError,
     binding::{self, Form},
     json,
+    lookup::Latest,
 };
 
 /// What happens to an event whose type has no schema.
@@ -30,11 +33,44 @@ pub enum UnknownFields {
     Drop,
 }
 
+/// What to [`Codec::learn`] before an event or a record is given up: another replica may have
+/// registered it a moment ago.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// The schema with an id.
+    Id(u32),
+    /// The latest schema of a type.
+    Type {
+        /// The tenant.
+        namespace: Arc<str>,
+        /// The event type.
+        kind: String,
+    },
+}
+
+impl Wanted {
+    /// What an event's encoding stands on.
+    pub fn of(event: &Event) -> Self {
+        Self::Type { namespace: event.namespace.clone(), kind: event.kind.clone() }
+    }
+}
+
+/// Why an event has no record, by what the caller can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EncodeError {
+    /// It does not fit what is known of its type, for at least one reason: learn that type once
+    /// and try again before refusing it.
+    Unfit(Vec<Fault>),
+    /// Which schema its type has is not known: learn that type and try again. It is neither taken nor
+    /// refused on a guess.
+    Unresolved,
+}
+
 /// Why a record is no event, by what the caller can do.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
-    /// Nothing is known of the schema with this id: call [`Codec::refresh`] once and try again
-    /// before giving up.
+    /// Nothing is known of the schema with this id: learn it once and try again before
+    /// giving up.
     #[error("no schema has the id {0}")]
     UnknownSchema(u32),
     /// No reader will make an event of it.
@@ -42,18 +78,18 @@ pub enum DecodeError {
     Malformed(String),
 }
 
-/// Encodes and decodes events; clones share the registry.
+/// Encodes and decodes events; clones share what is known of schemas.
 #[derive(Clone)]
 pub struct Codec {
-    registry: Registry,
+    lookup: Lookup,
     unknown: Unknown,
     unknown_fields: UnknownFields,
 }
 
 impl Codec {
     /// A codec over a registry.
-    pub fn new(registry: Registry, unknown: Unknown) -> Self {
-        Self { registry, unknown, unknown_fields: UnknownFields::Reject }
+    pub fn new(lookup: impl Into<Lookup>, unknown: Unknown) -> Self {
+        Self { lookup: lookup.into(), unknown, unknown_fields: UnknownFields::Reject }
     }
 
     /// The same, with another answer to fields that a schema does not know.
@@ -62,29 +98,38 @@ impl Codec {
         Self { unknown_fields, ..self }
     }
 
-    /// The registry it looks schemas up in.
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    /// Where it looks schemas up.
+    pub fn lookup(&self) -> &Lookup {
+        &self.lookup
     }
 
-    /// Reads schemas up to the registry's end.
-    pub async fn refresh(&self) -> Result<(), RegistryError> {
-        self.registry.refresh().await
+    /// Penstock's own registry, if that is where it looks.
+    pub fn registry(&self) -> Option<&Registry> {
+        match &self.lookup {
+            Lookup::Own(registry) => Some(registry),
+            Lookup::External(_) => None,
+        }
+    }
+
+    /// Asks the registry as it is now.
+    pub async fn learn(&self, wanted: &[Wanted]) -> Result<(), RegistryError> {
+        self.lookup.learn(wanted).await
     }
 
     /// Checks an event's data against the latest schema of its type and makes its record. The
     /// key is `subject`, or `id` without one.
-    pub fn encode(&self, event: &Event) -> Result<Record, Vec<Fault>> {
-        match self.registry.latest(&event.namespace, &event.kind) {
-            Some(schema) => {
-                let datum = schema.encode(&event.data, self.unknown_fields)?;
-                Ok(binding::to_record(event, Some(datum)))
+    pub fn encode(&self, event: &Event) -> Result<Record, EncodeError> {
+        match self.lookup.latest(&event.namespace, &event.kind) {
+            Latest::Is(schema) => {
+                let datum = schema.encode(&event.data, self.unknown_fields);
+                Ok(binding::to_record(event, Some(datum.map_err(EncodeError::Unfit)?)))
             }
-            None if self.unknown == Unknown::Reject => {
+            Latest::Unresolved => Err(EncodeError::Unresolved),
+            Latest::None if self.unknown == Unknown::Reject => {
                 let detail = "its type has no schema, and the configuration asks for one";
-                Err(vec![Fault::at("unknown_type", "type", detail)])
+                Err(EncodeError::Unfit(vec![Fault::at("unknown_type", "type", detail)]))
             }
-            None => Ok(binding::to_record(event, None)),
+            Latest::None => Ok(binding::to_record(event, None)),
         }
     }
 
@@ -107,7 +152,7 @@ impl Codec {
             return Err(malformed());
         };
         let id = u32::from_be_bytes(*id);
-        let schema = self.registry.by_id(id).ok_or(DecodeError::UnknownSchema(id))?;
+        let schema = self.lookup.by_id(id).ok_or(DecodeError::UnknownSchema(id))?;
         schema.decode(datum)
     }
 }

@@ -1,8 +1,10 @@
 //! The event: CloudEvents 1.0, with the tenant it belongs to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::Extensions;
 
 /// Bytes that each of `type`, `source`, `id` and `subject` may have: the keys of logs and stores are made
 /// of them (64 KiB is the most that a key of Cassandra or of the embedded engine can have).
@@ -29,8 +31,8 @@ pub struct Event {
     pub data_content_type: Option<String>,
     /// CloudEvents `dataschema`.
     pub data_schema: Option<String>,
-    /// Extension attributes in their canonical string form.
-    pub extensions: BTreeMap<String, String>,
+    /// Extension attributes.
+    pub extensions: Extensions,
     /// The payload.
     pub data: Data,
 }
@@ -53,4 +55,14 @@ pub enum Data {
     Json(Bytes),
     /// Any other bytes; `data_content_type` says what they are.
     Bytes(Bytes),
+}
+
+impl Data {
+    /// Its bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Json(data) | Self::Bytes(data) => data.len(),
+        }
+    }
 }

@@ -15,7 +15,7 @@ use std::{borrow::Cow, cell::OnceCell, fmt};
 pub use extract::{Extractor, Scalar};
 use serde_json::Value;
 
-use crate::{Data, Event, structured::is_attribute_name};
+use crate::{Data, Event, Extension, structured::is_attribute_name};
 
 /// Where to look in an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,18 +98,19 @@ fn segments(text: &str) -> Result<Vec<String>, &'static str> {
 }
 
 /// An event's attribute as text.
-fn attribute<'e>(event: &'e Event, name: &str) -> Option<&'e str> {
-    match name {
+fn attribute<'e>(event: &'e Event, name: &str) -> Option<Cow<'e, str>> {
+    let text = match name {
         "specversion" => Some("1.0"),
-        "id" => Some(&event.id),
-        "source" => Some(&event.source),
-        "type" => Some(&event.kind),
+        "id" => Some(event.id.as_str()),
+        "source" => Some(event.source.as_str()),
+        "type" => Some(event.kind.as_str()),
         "subject" => event.subject.as_deref(),
-        "time" => Some(&event.time.text),
+        "time" => Some(event.time.text.as_str()),
         "datacontenttype" => event.data_content_type.as_deref(),
         "dataschema" => event.data_schema.as_deref(),
-        extension => event.extensions.get(extension).map(String::as_str),
-    }
+        extension => return event.extensions.get(extension).map(Extension::text),
+    };
+    text.map(Cow::Borrowed)
 }
 
 /// The values of one event.

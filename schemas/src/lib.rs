@@ -11,7 +11,8 @@
 //! 5. [`dead_letter`] wraps what nobody could take.
 //! 6. A service gets all of this, with the log, from [`Backbone::open`].
 //!
-//! Schemas live in the [`Registry`], a fold over one topic of the log.
+//! Schemas live in the [`Registry`], a fold over one topic of the log, or in an [`External`] one of
+//! another system; [`Lookup`] is either.
 //!
 //! Avro is spoken here and nowhere else; nobody outside sees a schema's tree or a datum. No text of
 //! this crate that can reach a log or an answer holds a value of an event.
@@ -24,10 +25,14 @@ mod calendar;
 mod codec;
 mod dead_letter;
 mod event;
+pub mod extension;
+mod external;
 mod fault;
 mod fields;
+mod framed;
 pub mod infer;
 mod json;
+mod lookup;
 mod registry;
 pub mod shapes;
 mod structured;
@@ -35,13 +40,19 @@ mod structured;
 mod test_log;
 mod time;
 
+// Fuzzers look at the codec of data alone.
+#[cfg(fuzzing)]
+pub use avro::Avro;
 pub use backbone::Backbone;
 pub use binding::{NAMESPACE_HEADER, TIME_FILLED_HEADER, identity_of};
-pub use codec::{Codec, DecodeError, Unknown, UnknownFields};
+pub use codec::{Codec, DecodeError, EncodeError, Unknown, UnknownFields, Wanted};
 pub use dead_letter::dead_letter;
 pub use event::{Data, Event, MAX_ATTRIBUTE_BYTES, Timestamp};
+pub use extension::{Extension, Extensions};
+pub use external::{External, Settings as ExternalSettings};
 pub use fault::Fault;
 pub use fields::{Extractor, Fields, Path, Scalar};
+pub use lookup::Lookup;
 pub use registry::{
     Against, Clash, Denied, Draft, Level, Mode, Reference, RegisterError, Registered, Registry,
     RegistryError, Show, State, VersionName, View,

@@ -22,7 +22,7 @@ mod snapshot;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use eventlog::{Log, Position, Retention, Stored, TopicSpec};
@@ -31,6 +31,7 @@ use snapshot::Snapshot;
 use tokio::{sync::Mutex, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::judge::{MAX_REFERENCED, texts};
 pub use self::{
     error::{Denied, RegisterError, RegistryError},
     judge::{Against, Clash},
@@ -38,7 +39,7 @@ pub use self::{
     registered::{Draft, Reference, Registered, State},
     snapshot::{Show, VersionName, View},
 };
-use crate::topics;
+use crate::{framed::Framed, topics};
 
 /// How often [`Registry::follow`] looks for news.
 const POLL: Duration = Duration::from_millis(500);
@@ -48,6 +49,8 @@ const POLL: Duration = Duration::from_millis(500);
 struct Reading {
     fold: Fold,
     position: Position,
+    /// When the last read that came to the topic's end began.
+    begun: Option<Instant>,
 }
 
 struct Shared {
@@ -76,9 +79,13 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Reads up to the topic's end.
+    /// Reads up to where the topic ends now. Those who ask at once share one read.
     pub async fn refresh(&self) -> Result<(), RegistryError> {
+        let asked = Instant::now();
         let mut reading = self.0.reading.lock().await;
+        if reading.begun.is_some_and(|begun| begun >= asked) {
+            return Ok(());
+        }
         self.read(&mut reading).await
     }
 
@@ -101,9 +108,19 @@ impl Registry {
         self.peek(|known| known.subject(namespace, subject)?.latest.clone())
     }
 
+    /// The same as records use it.
+    pub(crate) fn latest_framed(&self, namespace: &str, subject: &str) -> Option<Framed> {
+        self.peek(|known| Some(known.subject(namespace, subject)?.latest.as_ref()?.framed()))
+    }
+
     /// The schema with an id.
     pub fn by_id(&self, id: u32) -> Option<Arc<Registered>> {
         self.peek(|known| known.ids.get(&id).cloned())
+    }
+
+    /// The same as records use it.
+    pub(crate) fn framed(&self, id: u32) -> Option<Framed> {
+        self.peek(|known| Some(known.ids.get(&id)?.framed()))
     }
 
     /// What a namespace sees now.
@@ -121,6 +138,13 @@ impl Registry {
     }
 
     async fn read(&self, reading: &mut Reading) -> Result<(), RegistryError> {
+        let begun = Instant::now();
+        self.read_to_end(reading).await?;
+        reading.begun = Some(begun);
+        Ok(())
+    }
+
+    async fn read_to_end(&self, reading: &mut Reading) -> Result<(), RegistryError> {
         let bounds = self.0.log.bounds(topics::SCHEMAS, 0).await?;
         if bounds.end < reading.position {
             return Err(RegistryError::Fatal(format!(

@@ -21,16 +21,21 @@ pub struct CloudEvent {
     #[schema(pattern = "^1\\.0$")]
     pub specversion: String,
     /// Unique within `source`.
-    #[schema(min_length = 1, max_length = 8192)]
+    #[schema(min_length = 1, max_length = 8192, pattern = "^[^\\x00-\\x1F\\x7F-\\x9F]+$")]
     pub id: String,
     /// Where it comes from: a URI reference (RFC 3986).
-    #[schema(min_length = 1, max_length = 8192)]
+    #[schema(min_length = 1, max_length = 8192, pattern = "^[^\\x00-\\x1F\\x7F-\\x9F]+$")]
     pub source: String,
     /// What happened.
-    #[schema(min_length = 1, max_length = 8192)]
+    #[schema(min_length = 1, max_length = 8192, pattern = "^[^\\x00-\\x1F\\x7F-\\x9F]+$")]
     pub r#type: String,
     /// What it happened to: order is kept for each subject.
-    #[schema(min_length = 1, max_length = 8192, nullable = false)]
+    #[schema(
+        min_length = 1,
+        max_length = 8192,
+        pattern = "^[^\\x00-\\x1F\\x7F-\\x9F]+$",
+        nullable = false
+    )]
     pub subject: Option<String>,
     /// When, in RFC 3339; filled in when it is absent.
     #[schema(format = DateTime, nullable = false)]
@@ -48,7 +53,21 @@ pub struct CloudEvent {
     pub data_base64: Option<String>,
     /// Extension attributes.
     #[serde(flatten)]
-    pub extensions: BTreeMap<String, Value>,
+    pub extensions: BTreeMap<String, Extension>,
+}
+
+/// The value of an extension attribute.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Extension {
+    /// Without control characters.
+    Text(String),
+    /// A boolean.
+    Flag(bool),
+    /// Of 32 bits.
+    Number(i32),
+    /// As if the attribute were not there.
+    Null,
 }
 
 /// An event whose `specversion`, `id` and `time` may be left out, and otherwise a [`CloudEvent`].
@@ -56,13 +75,18 @@ pub struct CloudEvent {
 #[schema(example = json!({ "source": "/shop", "type": "order.placed", "data": { "amount": 3 } }))]
 pub struct PlainEvent {
     /// Unique within `source`; filled in when it is absent.
-    #[schema(min_length = 1, max_length = 8192, nullable = false)]
+    #[schema(
+        min_length = 1,
+        max_length = 8192,
+        pattern = "^[^\\x00-\\x1F\\x7F-\\x9F]+$",
+        nullable = false
+    )]
     pub id: Option<String>,
     /// Where it comes from: a URI reference (RFC 3986).
-    #[schema(min_length = 1, max_length = 8192)]
+    #[schema(min_length = 1, max_length = 8192, pattern = "^[^\\x00-\\x1F\\x7F-\\x9F]+$")]
     pub source: String,
     /// What happened.
-    #[schema(min_length = 1, max_length = 8192)]
+    #[schema(min_length = 1, max_length = 8192, pattern = "^[^\\x00-\\x1F\\x7F-\\x9F]+$")]
     pub r#type: String,
     /// Everything else that an event may have.
     #[serde(flatten)]

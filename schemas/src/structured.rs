@@ -7,7 +7,7 @@
 //! What is decided where CloudEvents leaves room:
 //! * an attribute that is `null` is absent; `data: null` is the JSON value null, and
 //!   `data_base64: null` is absent;
-//! * extensions may be strings, booleans and 32-bit integers, and are kept in canonical string form;
+//! * extensions may be strings, booleans and 32-bit integers, and stay what they are;
 //! * with a `datacontenttype` that is not JSON, `data` must be a string, and is that text;
 //! * `data` must be JSON that any reader can build values of: no half surrogate pairs, no numbers
 //!   beyond a double, at most 100 levels.
@@ -16,7 +16,7 @@ mod binary;
 mod grammar;
 mod members;
 
-use std::{borrow::Cow, collections::BTreeMap, mem, sync::Arc};
+use std::{borrow::Cow, mem, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use serde_json::value::RawValue;
 pub use binary::event_from_binary;
 
 use crate::{
-    Data, Event, Fault, MAX_ATTRIBUTE_BYTES, Timestamp,
+    Data, Event, Extension, Extensions, Fault, MAX_ATTRIBUTE_BYTES, Timestamp,
     fault::{MAX_FAULTS, short},
     json,
 };
@@ -261,11 +261,8 @@ impl Check {
         }
     }
 
-    fn extensions(
-        &mut self,
-        found: Vec<(Cow<'_, str>, Attribute<'_>)>,
-    ) -> BTreeMap<String, String> {
-        let mut extensions = BTreeMap::new();
+    fn extensions(&mut self, found: Vec<(Cow<'_, str>, Attribute<'_>)>) -> Extensions {
+        let mut extensions = Extensions::new();
         for (name, value) in found {
             if name.len() > MAX_ATTRIBUTE_NAME || !is_attribute_name(&name) {
                 let detail = "attribute names are at most 128 of the characters a-z and 0-9";
@@ -274,14 +271,14 @@ impl Check {
             }
             let value = match value {
                 Attribute::Absent => continue,
-                Attribute::Text(text) if grammar::is_text(&text) => text.into_owned(),
+                Attribute::Text(text) if grammar::is_text(&text) => text.into_owned().into(),
                 Attribute::Text(_) => {
                     let detail = grammar::not_text(&name);
                     self.fault("invalid_attribute", &name, detail);
                     continue;
                 }
-                Attribute::Integer(number) => number.to_string(),
-                Attribute::Boolean(value) => value.to_string(),
+                Attribute::Integer(number) => Extension::Integer(number),
+                Attribute::Boolean(value) => Extension::Boolean(value),
                 Attribute::Other(what) => {
                     let detail = format!(
                         "`{name}` must be a string, a boolean or a 32-bit integer, not {what}"
@@ -381,7 +378,15 @@ pub fn event_to_json(event: &Event, out: &mut Vec<u8>) {
         member(out, "dataschema", schema);
     }
     for (name, value) in &event.extensions {
-        member(out, name, value);
+        match value {
+            Extension::Text(text) => member(out, name, text),
+            typed => {
+                out.push(b',');
+                json::push_string(out, name);
+                out.push(b':');
+                out.extend_from_slice(typed.text().as_bytes());
+            }
+        }
     }
     match &event.data {
         Data::None => {}

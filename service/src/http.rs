@@ -12,7 +12,9 @@ mod manners;
 mod metrics;
 pub mod request_id;
 mod routes;
+mod stream;
 pub mod tls;
+mod traffic;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -104,6 +106,7 @@ pub async fn serve(
             metrics: options.metrics.clone(),
             closing: goodbye.closing.clone(),
             places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
+            traffic: Arc::default(),
         },
         protocols: Protocols::new(options.header_timeout, options.max_header_bytes),
         tls: options.tls.clone(),
@@ -169,7 +172,8 @@ impl Connections {
         if self.open.len() < self.limit {
             // Answers are small and written whole; waiting to fill a packet only delays them.
             let _ = stream.set_nodelay(true);
-            let (protocols, manners) = (self.protocols.clone(), self.manners.clone());
+            let protocols = self.protocols.clone();
+            let manners = Manners { traffic: Arc::default(), ..self.manners.clone() };
             let tls = self.tls.as_ref().map(Tls::acceptor);
             self.open.spawn(protocols.serve(stream, tls, manners, self.goodbye.clone()));
             self.count();

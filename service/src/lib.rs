@@ -12,6 +12,7 @@ pub mod auth;
 pub mod backoff;
 pub mod cli;
 pub mod config;
+pub mod fetch;
 pub mod health;
 pub mod http;
 pub mod lifecycle;

@@ -7,7 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::State,
     response::{Html, IntoResponse, Response},
 };
@@ -24,6 +24,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    auth::Caller,
     http::request_id,
     problem::{PROBLEM_JSON, Problem},
 };
@@ -63,23 +64,35 @@ const SCHEMES: [(&str, HttpAuthScheme, &str); 2] = [
 )]
 struct Document;
 
+/// The document as JSON.
+struct Texts {
+    /// For a listener that lets anybody in.
+    open: Bytes,
+    /// For one with keys.
+    closed: Bytes,
+}
+
 /// The routes with `/openapi.json` and `/docs`, which tell of all of them.
 pub fn published(router: OpenApiRouter) -> Router {
-    let text = Arc::new(OnceLock::new());
+    let texts = Arc::new(OnceLock::new());
     let own = OpenApiRouter::new().routes(routes!(document)).routes(routes!(page));
-    let routes = router.merge(own.with_state(text.clone()));
+    let routes = router.merge(own.with_state(texts.clone()));
     let (router, described) = routes.split_for_parts();
     let mut document = Document::openapi();
     env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
     document.merge(described);
-    complete(&mut document);
-    // A document is made of texts and maps of them, which always are JSON.
-    let _ = text.set(Bytes::from(document.to_json().unwrap_or_default()));
+    let [open, closed] = [true, false].map(|anybody| {
+        let mut document = document.clone();
+        complete(&mut document, anybody);
+        // A document is made of texts and maps of them, which always are JSON.
+        Bytes::from(document.to_json().unwrap_or_default())
+    });
+    let _ = texts.set(Texts { open, closed });
     router
 }
 
-/// Adds what is true of every route.
-fn complete(document: &mut openapi::OpenApi) {
+/// Adds what is true of every route, on a listener for anybody or for who has a key.
+fn complete(document: &mut openapi::OpenApi, anybody: bool) {
     let components = document.components.get_or_insert_default();
     for (name, scheme, description) in SCHEMES {
         let scheme = HttpBuilder::new().scheme(scheme).description(Some(description)).build();
@@ -87,14 +100,16 @@ fn complete(document: &mut openapi::OpenApi) {
     }
     for path in document.paths.paths.values_mut() {
         let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete];
-        operations.into_iter().flatten().for_each(complete_operation);
+        for operation in operations.into_iter().flatten() {
+            complete_operation(operation, anybody);
+        }
     }
 }
 
-fn complete_operation(operation: &mut Operation) {
-    let anybody = SecurityRequirement::default();
+fn complete_operation(operation: &mut Operation, anybody: bool) {
+    let nothing = anybody.then(SecurityRequirement::default);
     let schemes = SCHEMES.map(|(name, ..)| SecurityRequirement::new(name, [] as [&str; 0]));
-    operation.security.get_or_insert_with(|| [anybody].into_iter().chain(schemes).collect());
+    operation.security.get_or_insert_with(|| nothing.into_iter().chain(schemes).collect());
     let answers = &mut operation.responses.responses;
     for (status, description) in ANYWHERE {
         answers.entry(status.to_owned()).or_insert_with(|| {
@@ -122,15 +137,22 @@ fn problem() -> Content {
     Content::new(Some(Ref::from_schema_name(Problem::name())))
 }
 
-/// This document.
+/// This document
+///
+/// Where there are keys it says that one is needed.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "about", operation_id = "openapi", security(()),
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json",
         body = serde_json::Value))
 )]
-async fn document(State(text): State<Arc<OnceLock<Bytes>>>) -> Response {
+async fn document(
+    State(texts): State<Arc<OnceLock<Texts>>>,
+    caller: Option<Extension<Caller>>,
+) -> Response {
+    let anybody = caller.is_some_and(|Extension(caller)| caller == Caller::anyone());
+    let text = texts.get().map(|texts| if anybody { &texts.open } else { &texts.closed });
     let json = [(header::CONTENT_TYPE, "application/json")];
-    (json, text.get().cloned().unwrap_or_default()).into_response()
+    (json, text.cloned().unwrap_or_default()).into_response()
 }
 
 /// A page to read and try this API.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{
         Arc,
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, routing::get, routing::post};
+use axum::{Router, body::Body, routing::get, routing::post};
 use service::http::{HttpOptions, Routes, serve};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,6 +20,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+
+/// Longer than it takes until a connection counts as one at rest.
+const LONG: Duration = Duration::from_millis(2200);
+/// More than the kernel buffers.
+const LARGE: usize = 32 * 1024 * 1024;
 
 struct Server {
     addr: SocketAddr,
@@ -39,6 +45,18 @@ async fn start(options: HttpOptions) -> Server {
                 "slow"
             }),
         )
+        .route("/slower", get(|| async { sleep(LONG).await }))
+        .route(
+            "/drip",
+            get(|| async {
+                let drops = futures_util::stream::unfold(0, |dropped| async move {
+                    sleep(LONG).await;
+                    (dropped < 2).then(|| (Ok::<_, Infallible>("drop"), dropped + 1))
+                });
+                Body::from_stream(drops)
+            }),
+        )
+        .route("/large", get(|| async { "x".repeat(LARGE) }))
         .route("/never", get(|| async { std::future::pending::<&str>().await }))
         .route(
             "/panic",
@@ -290,4 +308,48 @@ async fn no_request_is_cut_off_by_a_shutdown_under_load() {
         assert!(answered.load(Ordering::Relaxed) > 100);
         assert_eq!(cut.load(Ordering::Relaxed), 0, "requests cut off in round {round}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_at_rest_goes_on_where_it_was() {
+    let server = start(HttpOptions::default()).await;
+    let mut stream = server.connect().await;
+    for _ in 0..2 {
+        let (begin, end) = ("GET /fa", "st HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        sleep(LONG).await;
+        // With the beginning of the next, which stays unread.
+        stream.write_all(format!("{end}{begin}").as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.unwrap().ends_with("fast"));
+        sleep(LONG).await;
+        stream.write_all(end.as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.unwrap().ends_with("fast"));
+        sleep(LONG).await;
+    }
+    drop(stream);
+    server.stops_within(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn whatever_takes_long_on_a_connection_is_not_taken_for_rest() {
+    let server = start(HttpOptions::default()).await;
+    let slow = async {
+        let mut stream = server.connect().await;
+        let both = format!("{}{}", request("/fast"), request("/slower"));
+        stream.write_all(both.as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.unwrap().ends_with("fast"));
+        assert!(answer(&mut stream).await.unwrap().starts_with("HTTP/1.1 200 "));
+    };
+    let all = async |path: &str| {
+        let asked = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut stream = server.connect().await;
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        sleep(LONG).await;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let (.., drip, large) = tokio::join!(slow, all("/drip"), all("/large"));
+    assert!(drip.ends_with("4\r\ndrop\r\n4\r\ndrop\r\n0\r\n\r\n"), "{drip}");
+    assert!(large.len() > LARGE);
 }

@@ -95,7 +95,11 @@ impl Backfold<'_> {
                     Err(error) => return Err(SinkError::Log(error)),
                 };
                 unwritten += records.len();
-                self.fold_batch(&mut folder, &plans, &records).await?;
+                let mut rest = &records[..];
+                while !rest.is_empty() {
+                    let folded = self.fold_some(&mut folder, &plans, rest).await?;
+                    rest = &rest[folded..];
+                }
                 position = next;
                 if unwritten >= RECORDS_AT_ONCE {
                     self.write(&mut folder, position.min(to), holed, marks).await?;
@@ -106,13 +110,15 @@ impl Backfold<'_> {
         self.write(&mut folder, to, holed, marks).await
     }
 
-    async fn fold_batch(
+    /// Folds the first of these records; how many.
+    async fn fold_some(
         &self,
         folder: &mut Folder,
         plans: &[Arc<Plan>],
         records: &[Stored],
-    ) -> Result<(), SinkError> {
+    ) -> Result<usize, SinkError> {
         let decoded = decode(self.codec, self.patient, records).await?;
+        let count = decoded.len();
         let folded: Vec<(Event, u64)> = decoded
             .into_iter()
             .zip(records)
@@ -138,7 +144,7 @@ impl Backfold<'_> {
         let found = self.patient.rollup_rows(&folder.missing()).await?;
         folder.load(found);
         folder.fold();
-        Ok(())
+        Ok(count)
     }
 
     async fn write(

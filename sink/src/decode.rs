@@ -1,10 +1,10 @@
 //! From records to events, or to the reason why a record is none.
 //!
-//! The verdict is pure: an id of a schema that is not known is read for up to the registry's end
-//! before the record counts as poison, and a registry that does not answer is waited for.
+//! The verdict is pure: the registry is asked for a schema's id that is not known before the record
+//! counts as poison, and a registry that does not answer is waited for.
 
 use eventlog::{Record, Stored};
-use schemas::{Codec, DecodeError, Event, RegistryError};
+use schemas::{Codec, DecodeError, Event, RegistryError, Wanted};
 
 use crate::{SinkError, retry::Patient, store::holdable};
 
@@ -17,21 +17,31 @@ pub(crate) struct Poison {
     pub(crate) detail: String,
 }
 
-/// Decodes records, in order.
+/// Bytes of data decoded at once, and one event's more: a record of a kilobyte may unfold to megabytes.
+const AT_ONCE: usize = 512 * 1024;
+
+/// Decodes records, in order: at least the first, and no more when there is much to hold.
 pub(crate) async fn decode(
     codec: &Codec,
     patient: &Patient,
     records: &[Stored],
 ) -> Result<Vec<Result<Event, Poison>>, SinkError> {
-    let mut refreshed = false;
+    let mut asked = None;
     let mut decoded = Vec::with_capacity(records.len());
+    let mut bytes = 0;
     for stored in records {
+        if bytes >= AT_ONCE {
+            break;
+        }
         let mut event = codec.decode(&stored.record);
-        if matches!(event, Err(DecodeError::UnknownSchema(_))) && !refreshed {
-            refresh(codec, patient).await?;
-            refreshed = true;
+        if let Err(DecodeError::UnknownSchema(id)) = event
+            && asked != Some(id)
+        {
+            learn(codec, patient, Wanted::Id(id)).await?;
+            asked = Some(id);
             event = codec.decode(&stored.record);
         }
+        bytes += event.as_ref().map_or(0, |event| event.data.size());
         decoded.push(judged(event, &stored.record));
     }
     Ok(decoded)
@@ -53,10 +63,11 @@ fn judged(decoded: Result<Event, DecodeError>, record: &Record) -> Result<Event,
     }
 }
 
-async fn refresh(codec: &Codec, patient: &Patient) -> Result<(), SinkError> {
+async fn learn(codec: &Codec, patient: &Patient, wanted: Wanted) -> Result<(), SinkError> {
+    let wanted = [wanted];
     patient
         .until(
-            || codec.refresh(),
+            || codec.learn(&wanted),
             |error| match error {
                 RegistryError::Retry(why) => Ok(format!("the schema registry: {why}")),
                 RegistryError::Fatal(_) => Err(SinkError::Registry(error)),

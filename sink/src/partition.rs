@@ -10,7 +10,7 @@
 //! invariant: a position is reported only when everything below it is durable, rows, rollups, marks
 //! and dead letters alike.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use eventlog::{Batch, Gap, Log, Position, Record, Stored};
 use schemas::Codec;
@@ -109,7 +109,7 @@ struct Task {
     folder: Folder,
     marks: Vec<FoldMark>,
     /// The batch being worked on, and the position after it.
-    batch: Option<(std::vec::IntoIter<Stored>, Position)>,
+    batch: Option<(VecDeque<Stored>, Position)>,
     /// Whether the first batch is still to come.
     first: bool,
     /// Everything below was worked on.
@@ -176,7 +176,7 @@ impl Task {
         if std::mem::take(&mut self.first) {
             self.check_first(&batch).await?;
         }
-        self.batch = Some((batch.records.into_iter(), batch.next));
+        self.batch = Some((batch.records.into(), batch.next));
         Ok(())
     }
 
@@ -197,20 +197,25 @@ impl Task {
 
     /// Works on some records of the batch.
     async fn work(&mut self) -> Result<(), SinkError> {
-        let Some((records, next)) = &mut self.batch else { return Ok(()) };
-        let (next, chunk): (_, Vec<Stored>) = (*next, records.by_ref().take(CHUNK).collect());
-        let over = records.len() == 0;
+        let Some((mut records, next)) = self.batch.take() else { return Ok(()) };
+        let most = records.len().min(CHUNK);
+        let chunk = &records.make_contiguous()[..most];
         let begin = self.start.begin.work;
         let fresh = chunk.partition_point(|stored| stored.offset < begin);
         chunk[..fresh].iter().for_each(|stored| self.dedup.warm(stored));
         // A record that was worked on already would look like its own duplicate.
         let again = chunk.partition_point(|stored| stored.offset < self.position);
-        self.store(&chunk[fresh.max(again)..]).await?;
-        if over {
-            self.batch = None;
+        let known = fresh.max(again);
+        let done = known + self.store(&chunk[known..]).await?;
+        let last = records.drain(..done).next_back();
+        if records.is_empty() {
+            self.advance(next);
+        } else {
+            self.batch = Some((records, next));
+            if let Some(last) = last {
+                self.advance(last.offset + 1);
+            }
         }
-        let position = if over { next } else { chunk.last().map_or(0, |last| last.offset + 1) };
-        self.advance(position);
         self.context
             .patient
             .metrics
@@ -220,16 +225,18 @@ impl Task {
         Ok(())
     }
 
-    /// Decodes, judges and folds records into the buffer.
-    async fn store(&mut self, records: &[Stored]) -> Result<(), SinkError> {
-        let Some(last) = records.last() else { return Ok(()) };
+    /// Decodes, judges and folds the first of these records into the buffer; how many.
+    async fn store(&mut self, records: &[Stored]) -> Result<usize, SinkError> {
         let patient = self.context.patient.clone();
         let decoded = decode(&self.context.codec, &patient, records).await?;
+        let records = &records[..decoded.len()];
+        let Some(last) = records.last() else { return Ok(0) };
         let lease = &self.start.assignment.lease;
         let buffer = &mut self.buffer;
         let mut candidates = Vec::with_capacity(records.len());
         for (stored, decoded) in records.iter().zip(decoded) {
-            buffer.bytes += stored.record.size();
+            let unfolded = decoded.as_ref().map_or(0, |event| event.data.size());
+            buffer.bytes += stored.record.size().max(unfolded);
             match decoded {
                 Ok(event) => candidates.push(Candidate {
                     event,
@@ -282,7 +289,7 @@ impl Task {
             self.folder.load(found);
         }
         self.folder.fold();
-        Ok(())
+        Ok(records.len())
     }
 
     /// Notes what retention took before it was read.

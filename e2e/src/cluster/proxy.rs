@@ -19,7 +19,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Sends writing requests to `ingest` and others to `query`, each given as its HTTP and
+    /// Sends requests that write, and those of the schema registry, to `ingest` and others to `query`, each given as its HTTP and
     /// its admin address, while their `/readyz` says so.
     pub fn start(
         dir: &Path,
@@ -40,7 +40,7 @@ impl Proxy {
              string '{{\"title\":\"Nobody serves\",\"status\":503}}'\n\
              frontend all\n\
              \x20 bind {address}\n\
-             \x20 use_backend ingest if METH_POST\n\
+             \x20 use_backend ingest if METH_POST or {{ path_beg /registry }}\n\
              \x20 default_backend query\n"
         );
         for (name, members) in [("ingest", ingest), ("query", query)] {

@@ -292,6 +292,13 @@ fn check_keyspaces(path: &Path) -> Result<(), LogError> {
     Ok(())
 }
 
+/// Whether an error comes of what a file holds and not of the disk: places outside of it, or too few
+/// bytes.
+fn of_content(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+}
+
 /// An engine's error in words an operator can use.
 fn damaged(path: &Path, what: &str, error: &fjall::Error) -> LogError {
     use std::error::Error;
@@ -307,7 +314,7 @@ fn damaged(path: &Path, what: &str, error: &fjall::Error) -> LogError {
              directory of its own",
             path.display()
         )),
-        (_, Some(e)) => fatal(path, &format!("{what} in"), e),
+        (_, Some(e)) if !of_content(e) => fatal(path, &format!("{what} in"), e),
         _ => LogError::Fatal(format!(
             "{what} in {}: its files are damaged ({error}). Restore the directory from a copy",
             path.display()

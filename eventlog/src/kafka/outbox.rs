@@ -120,11 +120,12 @@ impl Outbox {
         self.open
     }
 
-    /// Sends records and waits until all replicas have them.
-    pub fn send(&mut self, outputs: &[(Arc<str>, Record)]) -> Result<(), Failure> {
+    /// Sends records and waits until all replicas have them. librdkafka copies each, and here it is
+    /// let go of at once.
+    pub fn send(&mut self, outputs: Vec<(Arc<str>, Record)>) -> Result<(), Failure> {
         self.deliveries().counts().failed = None;
         for (topic, record) in outputs {
-            self.send_one(topic, record)?;
+            self.send_one(&topic, &record)?;
         }
         let complete = self.deliveries().wait(self.sent, DELIVERED);
         if let Some((code, topic)) = self.deliveries().counts().failed.take() {

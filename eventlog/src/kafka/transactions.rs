@@ -70,9 +70,7 @@ pub(super) fn run(
         Worker { shared: shared.clone(), id: id.clone(), outbox: Ok(outbox), broken: 0 };
     while let Ok(work) = work.recv() {
         match work {
-            Work::Commit { outputs, positions, reply } => {
-                worker.commit(&outputs, &positions, reply)
-            }
+            Work::Commit { outputs, positions, reply } => worker.commit(outputs, &positions, reply),
             Work::Recover => worker.recover(),
         }
     }
@@ -106,7 +104,7 @@ struct Broken {
 impl Worker {
     fn commit(
         &mut self,
-        outputs: &[(Arc<str>, Record)],
+        outputs: Vec<(Arc<str>, Record)>,
         positions: &[(Lease, Position)],
         reply: oneshot::Sender<Result<(), TransactError>>,
     ) {
@@ -138,7 +136,7 @@ impl Worker {
 
     fn transact(
         &mut self,
-        outputs: &[(Arc<str>, Record)],
+        outputs: Vec<(Arc<str>, Record)>,
         positions: &[(Lease, Position)],
     ) -> Result<(), Failure> {
         let Self { shared, outbox, id, .. } = self;

@@ -4,6 +4,8 @@
 //! This is the only place that decides it. Who calls and what a caller may do is answered as
 //! everywhere, by problem details.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::Request,
@@ -15,13 +17,15 @@ use http::{
 };
 use schemas::{Denied, RegisterError, RegistryError};
 use serde::Serialize;
-use serde_json::json;
 use service::{http::request_id, problem::Problem};
+use utoipa::ToSchema;
 
-use super::MAX_BODY;
+use super::request::MAX_BODY;
 use crate::body;
 
-const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.schemaregistry.v1+json");
+/// The media type of every body here, but of problems.
+pub(super) const MEDIA_TYPE_NAME: &str = "application/vnd.schemaregistry.v1+json";
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static(MEDIA_TYPE_NAME);
 
 /// A body of the registry.
 pub(super) struct Said<T>(pub T);
@@ -40,6 +44,21 @@ impl<T: Serialize> IntoResponse for Said<T> {
         }
     }
 }
+
+/// A refusal in the registry's own words.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RegistryError, example = json!({ "error_code": 40401, "message": "subject `order.placed` is not known" }))]
+pub(super) struct Refused {
+    /// What clients of the registry tell refusals apart by.
+    error_code: u32,
+    /// For people.
+    message: String,
+}
+
+/// An object without members.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RegistryRoot)]
+pub(super) struct Nothing {}
 
 /// Why there is no such answer.
 #[derive(Debug)]
@@ -78,6 +97,8 @@ pub(super) enum Failure {
     Late,
     /// A defect.
     Internal,
+    /// Schemas are in another registry, at this address.
+    Elsewhere(Arc<str>),
     /// There is nothing at this path.
     NoRoute,
     /// Something, but not with this method.
@@ -144,6 +165,11 @@ impl Failure {
                 500,
                 "the server has a defect: its log says more under this request id".into(),
             ),
+            Self::Elsewhere(url) => (
+                S::NOT_IMPLEMENTED,
+                501,
+                format!("the schemas of this Penstock are in another registry: ask {url}"),
+            ),
             Self::NoRoute => (S::NOT_FOUND, 404, "the registry has nothing at this path".into()),
             Self::NoMethod => {
                 (S::METHOD_NOT_ALLOWED, 405, "this path does not take this method".into())
@@ -193,8 +219,7 @@ impl IntoResponse for Failure {
         if let Self::Caller(problem) = self {
             return (*problem).into_response();
         }
-        let said = Said(json!({ "error_code": error_code, "message": message }));
-        let mut response = (status, said).into_response();
+        let mut response = (status, Said(Refused { error_code, message })).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -202,9 +227,22 @@ impl IntoResponse for Failure {
     }
 }
 
-/// `GET /registry`: that it is there.
-pub(super) async fn nothing() -> Said<serde_json::Value> {
-    Said(json!({}))
+/// That there is a registry
+#[utoipa::path(
+    get, path = "/registry", tag = "schemas", operation_id = "registry",
+    responses((status = 200, description = "It is here", body = Nothing, content_type = MEDIA_TYPE_NAME))
+)]
+pub(super) async fn root() -> Said<Nothing> {
+    Said(Nothing {})
+}
+
+/// That there is a registry, as clients ask that add a slash to its address
+#[utoipa::path(
+    get, path = "/registry/", tag = "schemas", operation_id = "registry_slash",
+    responses((status = 200, description = "It is here", body = Nothing, content_type = MEDIA_TYPE_NAME))
+)]
+pub(super) async fn root_slash() -> Said<Nothing> {
+    Said(Nothing {})
 }
 
 pub(super) async fn no_route(request: Request) -> Failure {

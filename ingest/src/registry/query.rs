@@ -3,10 +3,13 @@
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use schemas::Show;
+use utoipa::IntoParams;
 
 use super::answer::Failure;
 
 /// The parameters of every route; each reads those that concern it.
+///
+/// The document tells of each route those that do, in the groups at the end of this file.
 #[derive(Debug, Default)]
 pub(super) struct Query {
     pub deleted: bool,
@@ -29,7 +32,7 @@ impl Query {
         for (name, value) in form_urlencoded::parse(text.as_bytes()) {
             let switch = || match value.to_ascii_lowercase().as_str() {
                 "true" => Ok(true),
-                "false" | "" => Ok(false),
+                "false" => Ok(false),
                 _ => Err(Failure::BadRequest(format!("`{name}` is true or false"))),
             };
             let number = || {
@@ -79,6 +82,65 @@ impl<S: Sync> FromRequestParts<S> for Query {
     }
 }
 
+/// A group of parameters, as the document describes it.
+macro_rules! described {
+    ($($(#[$about:meta])* $group:ident { $($(#[$doc:meta])* $name:ident: $kind:ty,)* })*) => {$(
+        $(#[$about])*
+        #[derive(IntoParams)]
+        #[into_params(parameter_in = Query, rename_all = "camelCase")]
+        #[expect(dead_code, reason = "it only describes")]
+        pub(super) struct $group { $($(#[$doc])* $name: Option<$kind>,)* }
+    )*};
+}
+
+described! {
+    Deleted {
+        /// Also what was deleted.
+        deleted: bool,
+        /// Only what was deleted.
+        deleted_only: bool,
+    }
+    LookedUp {
+        /// Also among the versions that were deleted.
+        #[param(rename = "lookupDeletedSchema")]
+        deleted: bool,
+    }
+    Paged {
+        /// How many to pass over.
+        offset: i64,
+        /// How many at most; -1 is all.
+        limit: i64,
+    }
+    Permanent {
+        /// For good, after it was deleted without this.
+        permanent: bool,
+    }
+    Normalize {
+        /// Schemas are the same that differ in how names are written alone.
+        normalize: bool,
+    }
+    Verbose {
+        /// With the reasons.
+        verbose: bool,
+    }
+    DefaultToGlobal {
+        /// Where the type has none of its own, what counts for it.
+        default_to_global: bool,
+    }
+    Prefix {
+        /// Only types that begin so.
+        subject_prefix: String,
+    }
+    OfSubject {
+        /// Only of this type.
+        subject: String,
+    }
+    MaxId {
+        /// Tell the highest id of the namespace, too.
+        fetch_max_id: bool,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +152,8 @@ mod tests {
         assert_eq!(query.subject_prefix, "a/b");
         assert_eq!(query.page([1, 2, 3]), [1, 2, 3]);
         assert_eq!(Query::parse("offset=1&limit=1").unwrap().page([1, 2, 3]), [2]);
-        assert!(Query::parse("permanent=maybe").is_err());
+        for unclear in ["permanent=maybe", "permanent=", "permanent"] {
+            assert!(Query::parse(unclear).is_err(), "{unclear}");
+        }
     }
 }

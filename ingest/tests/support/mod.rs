@@ -106,10 +106,10 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let router = ingest::router(Arc::new(ingest));
+        let router = router.merge(ingest::registry_router(registry.clone()));
         let options = HttpOptions { gate, ..HttpOptions::default() };
         let routes = router.clone();
         let served = service::openapi::published(router);
-        let served = served.merge(ingest::registry_router(registry.clone()));
         tokio::spawn(service::http::serve(listener, served, options, shutdown.clone()));
         Self {
             addr,

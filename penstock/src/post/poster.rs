@@ -5,19 +5,20 @@
 //! anything else will not get better.
 
 use std::{
-    error::Error as _,
     hash::{BuildHasher, RandomState},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use http::{StatusCode, header};
-use reqwest::{Client, Response, Url};
+use http::{HeaderMap, StatusCode, header};
+use reqwest::Url;
 use serde::Deserialize;
+use service::fetch::{Fetched, Fetcher};
 use tokio::time::sleep;
 
 use super::batch::Batch;
-use crate::keys::SecretKey;
+use crate::remote::Server;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -26,10 +27,13 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Longer than the server may take by default.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes of an answer at most: every event of a batch may be in it with its faults.
+const LARGEST_ANSWER: usize = 256 * 1024 * 1024;
+
 /// A client of one server.
 #[derive(Clone, Debug)]
 pub struct Poster {
-    client: Client,
+    fetcher: Arc<Fetcher>,
     url: Url,
     give_up: Duration,
 }
@@ -83,21 +87,11 @@ enum Attempt {
 }
 
 impl Poster {
-    /// A client of the server at `base`, such as `http://127.0.0.1:8080`, that tries each batch
-    /// for `give_up` at most, and shows `key` with each.
-    pub fn new(base: &Url, key: Option<&SecretKey>, give_up: Duration) -> Result<Self> {
-        let shown = key.map(SecretKey::as_header).transpose()?;
-        let client = Client::builder()
-            .default_headers(
-                shown.map(|value| (header::AUTHORIZATION, value)).into_iter().collect(),
-            )
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(ANSWER_TIMEOUT)
-            .build()
-            .context("cannot set up the HTTP client")?;
-        let url = base.join("/v1/events").context("the URL has no place for a path")?;
-        Ok(Self { client, url, give_up })
+    /// A client of that server, which tries each batch for `give_up` at most.
+    pub fn new(server: &Server, give_up: Duration) -> Result<Self> {
+        let fetcher = Arc::new(server.fetcher(LARGEST_ANSWER, ANSWER_TIMEOUT)?);
+        let url = server.url.join("/v1/events").context("the URL has no place for a path")?;
+        Ok(Self { fetcher, url, give_up })
     }
 
     /// Posts a batch. An error means that some of it is not acknowledged and that trying on does
@@ -145,20 +139,16 @@ impl Poster {
     }
 
     async fn attempt(&self, batch: &Batch) -> Result<Attempt> {
-        let request = self
-            .client
-            .post(self.url.clone())
-            .header(header::CONTENT_TYPE, "application/x-ndjson")
-            .body(batch.body().to_vec());
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Ok(retry(&error, &self.url)),
+        let body = batch.body().to_vec().into();
+        let sent = self.fetcher.post(self.url.as_str(), "application/x-ndjson", body).await;
+        let Fetched { status, headers, body } = match sent {
+            Ok(fetched) => fetched,
+            Err(why) => {
+                let why = format!("no answer from {}: {why}", self.url);
+                return Ok(Attempt::Retry { why, after: None });
+            }
         };
-        let (status, after) = (response.status(), retry_after(&response));
-        let body = match response.bytes().await {
-            Ok(body) => body,
-            Err(error) => return Ok(retry(&error, &self.url)),
-        };
+        let after = retry_after(&headers);
         let answer: Option<Answer> = serde_json::from_slice(&body).ok();
         match status {
             StatusCode::ACCEPTED | StatusCode::MULTI_STATUS | StatusCode::UNPROCESSABLE_ENTITY => {
@@ -184,19 +174,6 @@ impl Poster {
     }
 }
 
-fn retry(error: &reqwest::Error, url: &Url) -> Attempt {
-    let cause = error.source().map_or_else(
-        || error.to_string(),
-        |mut cause| {
-            while let Some(deeper) = cause.source() {
-                cause = deeper;
-            }
-            cause.to_string()
-        },
-    );
-    Attempt::Retry { why: format!("no answer from {url}: {cause}"), after: None }
-}
-
 fn said(status: StatusCode, answer: Option<Answer>, url: &Url) -> String {
     let answer = answer.unwrap_or_default();
     if answer.code.is_empty() {
@@ -205,8 +182,8 @@ fn said(status: StatusCode, answer: Option<Answer>, url: &Url) -> String {
     format!("{url} answered {status}: {} ({})", answer.detail, answer.code)
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(jittered(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER)))
 }
 

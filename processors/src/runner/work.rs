@@ -3,14 +3,14 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use eventlog::{Batch, Headers, HeadersBuilder, Lease, Position, Record, Stored};
-use schemas::{Codec, DecodeError, Event, Fault, dead_letter};
+use schemas::{Codec, DecodeError, EncodeError, Fault, Wanted, dead_letter};
 
-use crate::{Chain, Outcome, Tally};
+use crate::{Chain, Events, Outcome, Tally};
 
 /// The step of a dead letter whose record is no event.
 const DECODE: &str = "decode";
@@ -63,12 +63,20 @@ pub(super) struct Work {
     waiting: VecDeque<Batch>,
     /// What is left of the first batch, its results so far, and where it ends.
     current: Option<(std::vec::IntoIter<Stored>, Part, Position)>,
-    /// A record that must wait for the registry.
-    held: Option<Stored>,
-    refreshed: bool,
+    /// A record that must wait for the registry, with the events that it became if it got so far.
+    held: Option<(Stored, Option<Events>)>,
+    /// What the registry was asked for.
+    asked: HashSet<Wanted>,
     /// Bytes of the outputs that are done.
     bytes: usize,
     done: Vec<Part>,
+}
+
+/// A record that the registry should be asked for first.
+struct Halt {
+    wanted: Wanted,
+    /// The events that it became, if it got so far.
+    events: Option<Events>,
 }
 
 /// How far work got.
@@ -78,8 +86,8 @@ pub(super) enum Progress {
     Done,
     /// There is enough to commit, and more to do.
     Full,
-    /// A record names a schema that is not known: refresh the registry, then go on.
-    Refresh,
+    /// A record is about to be given up for what is known of schemas: learn this, then go on.
+    Ask(Wanted),
 }
 
 impl Part {
@@ -93,12 +101,15 @@ impl Work {
     /// Work on batches; what is done already, such as gaps before them, comes first.
     pub(super) fn new(shop: Arc<Workshop>, done: Vec<Part>, batches: Vec<Batch>) -> Self {
         let waiting = batches.into();
-        Self { shop, waiting, current: None, held: None, refreshed: false, bytes: 0, done }
+        Self { shop, waiting, current: None, held: None, asked: HashSet::new(), bytes: 0, done }
     }
 
     /// Works until all is done, there is enough to commit, or the registry must be asked. Once it
     /// was asked, going on means that a schema which is still unknown does not exist: records were
     /// read before the registry was, and a schema is registered before its first record.
+    ///
+    /// It is asked once for each thing in the work of a few batches: records beyond mending cost no
+    /// more than the first of them.
     pub(super) fn run(&mut self) -> Progress {
         loop {
             let Some((records, part, end)) = &mut self.current else {
@@ -108,11 +119,12 @@ impl Work {
                 self.current = Some((batch.records.into_iter(), part, batch.next));
                 continue;
             };
-            while let Some(stored) = self.held.take().or_else(|| records.next()) {
+            let next = |records: &mut std::vec::IntoIter<_>| Some((records.next()?, None));
+            while let Some((stored, events)) = self.held.take().or_else(|| next(records)) {
                 let before = part.outputs.len();
-                if !self.shop.record(&stored, self.refreshed, part) {
-                    self.held = Some(stored);
-                    return Progress::Refresh;
+                if let Err(halt) = self.shop.record(&stored, events, &self.asked, part) {
+                    self.held = Some((stored, halt.events));
+                    return Progress::Ask(halt.wanted);
                 }
                 self.bytes += part.outputs[before..].iter().map(|(_, r)| r.size()).sum::<usize>();
                 if self.bytes >= ENOUGH_OUTPUT && records.len() > 0 {
@@ -135,9 +147,9 @@ impl Work {
         current.chain(self.waiting.iter().map(|batch| batch.records.len())).sum()
     }
 
-    /// The registry was read to its end.
-    pub(super) fn refreshed(&mut self) {
-        self.refreshed = true;
+    /// The registry was asked for this.
+    pub(super) fn asked(&mut self, wanted: Wanted) {
+        self.asked.insert(wanted);
     }
 
     /// Takes what is done, in the order it was read.
@@ -154,26 +166,38 @@ impl Work {
 }
 
 impl Workshop {
-    /// Adds one record's results to its part; `false`, and nothing done, when the registry should
-    /// be asked first.
-    fn record(&self, stored: &Stored, refreshed: bool, part: &mut Part) -> bool {
+    /// Adds one record's results to its part, going on with its events if it has become those
+    /// already; nothing is added when the registry should be asked first.
+    fn record(
+        &self,
+        stored: &Stored,
+        events: Option<Events>,
+        asked: &HashSet<Wanted>,
+        part: &mut Part,
+    ) -> Result<(), Box<Halt>> {
         part.counts.appended_at = Some(stored.appended_at);
+        if let Some(events) = events {
+            return self.emit(stored, events, asked, part);
+        }
         if self.chain.is_copy() {
             part.outputs.push((self.to.clone(), stored.record.clone()));
             part.counts.emitted += 1;
             part.counts.events += 1;
-            return true;
+            return Ok(());
         }
         let event = match self.codec.decode(&stored.record) {
             Ok(event) => event,
-            Err(DecodeError::UnknownSchema(_)) if !refreshed => return false,
-            Err(error @ DecodeError::UnknownSchema(_)) => {
+            Err(error @ DecodeError::UnknownSchema(id)) => {
+                let wanted = Wanted::Id(id);
+                if !asked.contains(&wanted) {
+                    return Err(Box::new(Halt { wanted, events: None }));
+                }
                 self.fault(stored, DECODE, "unknown_schema", &error.to_string(), part);
-                return true;
+                return Ok(());
             }
             Err(DecodeError::Malformed(detail)) => {
                 self.fault(stored, DECODE, "undecodable", &detail, part);
-                return true;
+                return Ok(());
             }
         };
         match self.chain.apply(event, &mut part.counts.tally) {
@@ -181,15 +205,21 @@ impl Workshop {
             Outcome::Rejected { step, reason, detail } => {
                 self.bury(stored, &step, &reason, &detail, part);
             }
-            Outcome::Emitted(events) => self.emit(stored, events.as_slice(), part),
+            Outcome::Emitted(events) => return self.emit(stored, events, asked, part),
         }
-        true
+        Ok(())
     }
 
     /// All of a record's events, or none: one that cannot be written takes the others with it.
-    fn emit(&self, stored: &Stored, events: &[Event], part: &mut Part) {
+    fn emit(
+        &self,
+        stored: &Stored,
+        events: Events,
+        asked: &HashSet<Wanted>,
+        part: &mut Part,
+    ) -> Result<(), Box<Halt>> {
         let before = part.outputs.len();
-        for event in events {
+        for event in events.as_slice() {
             let (reason, detail) = match self.codec.encode(event) {
                 Ok(mut record) => {
                     record.key = stored.record.key.clone();
@@ -202,14 +232,27 @@ impl Workshop {
                     }
                     ("too_large", format!("an event of more than {LARGEST_OUTPUT} bytes"))
                 }
-                Err(faults) => ("schema", describe(&faults)),
+                Err(EncodeError::Unresolved) => {
+                    part.outputs.truncate(before);
+                    let wanted = Wanted::of(event);
+                    return Err(Box::new(Halt { wanted, events: Some(events) }));
+                }
+                Err(EncodeError::Unfit(faults)) => {
+                    let wanted = Wanted::of(event);
+                    if !asked.contains(&wanted) {
+                        part.outputs.truncate(before);
+                        return Err(Box::new(Halt { wanted, events: Some(events) }));
+                    }
+                    ("schema", describe(&faults))
+                }
             };
             part.outputs.truncate(before);
             self.fault(stored, ENCODE, reason, &detail, part);
-            return;
+            return Ok(());
         }
         part.counts.emitted += 1;
-        part.counts.events += events.len() as u64;
+        part.counts.events += events.as_slice().len() as u64;
+        Ok(())
     }
 
     fn fault(

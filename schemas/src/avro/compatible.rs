@@ -14,6 +14,8 @@ use apache_avro::{
     },
 };
 
+use super::defaults;
+
 /// Clashes told at most.
 const MAX_CLASHES: usize = 20;
 /// Pairs of types compared at most: unions in unions are tried branch by branch.
@@ -225,7 +227,7 @@ impl<'s> Checker<'s> {
             let written = names.find_map(|name| old.fields.iter().find(|f| f.name == *name));
             match written {
                 Some(written) => fits &= self.pair(&field.schema, &written.schema, &here),
-                None if field.default.is_some() => {}
+                None if defaults::of(field).is_some() => {}
                 None => {
                     self.clash(
                         &here,
@@ -356,7 +358,7 @@ mod tests {
     use super::*;
 
     fn between(reader: &Value, writer: &Value) -> Vec<String> {
-        let parse = |schema: &Value| Schema::parse(schema).unwrap();
+        let parse = |schema: &Value| defaults::parse(schema.clone()).unwrap();
         clashes(&parse(reader), &parse(writer))
     }
 

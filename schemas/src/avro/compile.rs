@@ -11,6 +11,7 @@ use apache_avro::{
 use serde_json::Value;
 
 use super::{
+    MAX_DATUM, defaults,
     encode::{self, Notation},
     logical::Unit,
 };
@@ -82,6 +83,8 @@ struct Compiler {
     nodes: Vec<Node>,
     names: HashMap<Name, usize>,
     defaults: Vec<Default>,
+    /// Bytes of the defaults encoded so far.
+    filled: usize,
 }
 
 /// A default to encode once all nodes are known.
@@ -186,7 +189,7 @@ impl Compiler {
         let mut fields = Vec::with_capacity(record.fields.len());
         for (place, field) in record.fields.iter().enumerate() {
             let node = self.node(&field.schema, own.namespace())?;
-            if let Some(default) = &field.default {
+            if let Some(default) = defaults::of(field) {
                 let json = Value::to_string(default);
                 self.defaults.push(Default { record: at, field: place, json });
             }
@@ -254,7 +257,13 @@ impl Compiler {
                     unknown,
                     &mut datum,
                 ) {
-                    Ok(()) => self.set_default(default.record, default.field, datum),
+                    Ok(()) => {
+                        self.filled = self.filled.saturating_add(datum.len());
+                        if self.filled > MAX_DATUM {
+                            return Err(format!("the defaults take more than {MAX_DATUM} bytes"));
+                        }
+                        self.set_default(default.record, default.field, datum);
+                    }
                     Err(faults) => {
                         let why = faults.first().map(ToString::to_string).unwrap_or_default();
                         first.get_or_insert_with(|| {

@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    Avro, MAX_JSON,
+    Avro, MAX_JSON, MAX_WEIGHTLESS,
     compile::{Field, Kind, Node, Uuid},
     logical,
 };
@@ -11,12 +11,17 @@ use crate::json;
 
 impl Avro {
     /// The JSON text of a datum, which must be all of `datum`. The error says what is broken.
-    pub(crate) fn decode(&self, datum: &[u8]) -> Result<Vec<u8>, &'static str> {
-        let out = Vec::with_capacity(datum.len() * 3 + 64);
-        let mut decoder = Decoder { nodes: &self.nodes, rest: datum, out, depth: 0 };
-        decoder.value(self.root)?;
-        if decoder.rest.is_empty() { Ok(decoder.out) } else { Err("bytes follow the datum") }
+    pub fn decode(&self, datum: &[u8]) -> Result<Vec<u8>, &'static str> {
+        decode(&self.nodes, self.root, datum)
     }
+}
+
+/// See [`Avro::decode`].
+pub(super) fn decode(nodes: &[Node], root: usize, datum: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let out = Vec::with_capacity(datum.len() * 3 + 64);
+    let mut decoder = Decoder { nodes, rest: datum, out, weightless: 0, depth: 0 };
+    decoder.value(root)?;
+    if decoder.rest.is_empty() { Ok(decoder.out) } else { Err("bytes follow the datum") }
 }
 
 type Step = Result<(), &'static str>;
@@ -25,6 +30,8 @@ struct Decoder<'d> {
     nodes: &'d [Node],
     rest: &'d [u8],
     out: Vec<u8>,
+    /// Items of no bytes so far.
+    weightless: usize,
     depth: usize,
 }
 
@@ -196,11 +203,16 @@ impl<'d> Decoder<'d> {
                     return Err("a block is longer than the datum");
                 }
             }
-            // items of no bytes at all are bounded by what they write: see MAX_JSON
-            if count.unsigned_abs() > (self.rest.len() / least.max(1)) as u64 && least > 0 {
+            let count = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+            if least == 0 {
+                self.weightless = self.weightless.saturating_add(count);
+                if self.weightless > MAX_WEIGHTLESS {
+                    return Err("too many items that take no bytes");
+                }
+            } else if count > self.rest.len() / least {
                 return Err("a block has more items than the datum can hold");
             }
-            for _ in 0..count.unsigned_abs() {
+            for _ in 0..count {
                 if !first {
                     self.out.push(b',');
                 }

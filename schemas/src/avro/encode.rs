@@ -5,8 +5,9 @@ use std::fmt::Write;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    Avro, MAX_DATUM,
+    Avro, MAX_DATUM, MAX_WEIGHTLESS,
     compile::{Field, Kind, Node, Uuid},
+    decode::decode,
     logical,
     tree::Json,
 };
@@ -29,7 +30,7 @@ pub(super) enum Notation {
 
 impl Avro {
     /// Appends the datum of a JSON text. Pointers begin at `/data`.
-    pub(crate) fn encode(
+    pub fn encode(
         &self,
         json: &[u8],
         unknown: UnknownFields,
@@ -54,8 +55,17 @@ pub(super) fn encode(
     let tree: Json<'_> =
         serde_json::from_str(json).map_err(|e| invalid(format!("`data` is not JSON: {e}")))?;
     let work = json.len().saturating_mul(WORK_PER_BYTE).saturating_add(WORK_PER_BYTE * 64);
-    let mut encoder =
-        Encoder { nodes, notation, unknown, out, failures: 0, faults: Vec::new(), work, depth: 0 };
+    let mut encoder = Encoder {
+        nodes,
+        notation,
+        unknown,
+        out,
+        failures: 0,
+        faults: Vec::new(),
+        work,
+        weightless: 0,
+        depth: 0,
+    };
     encoder.value(root, &tree, &Place::Root);
     if encoder.failures == 0 { Ok(()) } else { Err(encoder.faults) }
 }
@@ -63,6 +73,8 @@ pub(super) fn encode(
 /// Values tried for each byte of JSON at most. Nested unions are tried branch by branch, and a
 /// schema and a text that fail late could make that exponential.
 const WORK_PER_BYTE: usize = 64;
+/// Bytes written without any in the JSON (defaults, a decimal's sign) that are work like a value.
+const BYTES_PER_WORK: usize = 64;
 
 /// Where a value stands: made on the stack, and into a pointer only when there is a fault.
 enum Place<'p> {
@@ -96,6 +108,8 @@ struct Encoder<'e> {
     failures: usize,
     faults: Vec<Fault>,
     work: usize,
+    /// Items of no bytes so far.
+    weightless: usize,
     depth: usize,
 }
 
@@ -120,9 +134,25 @@ impl Encoder<'_> {
         self.fault("invalid_value", place, detail);
     }
 
+    fn too_large(&mut self, place: &Place<'_>) {
+        self.fault("too_large", place, "the data is too large or its unions too deep");
+    }
+
+    /// Whether so many bytes may be written that the JSON does not have.
+    fn may_fill(&mut self, bytes: usize, place: &Place<'_>) -> bool {
+        let room = MAX_DATUM.saturating_sub(self.out.len());
+        let work = self.work.checked_sub(bytes / BYTES_PER_WORK);
+        let Some(work) = work.filter(|_| bytes <= room) else {
+            self.too_large(place);
+            return false;
+        };
+        self.work = work;
+        true
+    }
+
     fn value(&mut self, node: usize, json: &Json<'_>, place: &Place<'_>) {
         if self.work == 0 || self.out.len() > MAX_DATUM {
-            return self.fault("too_large", place, "the data is too large or its unions too deep");
+            return self.too_large(place);
         }
         self.work -= 1;
         if self.depth > MAX_DEPTH {
@@ -161,15 +191,13 @@ impl Encoder<'_> {
                 self.schema_notation(node, kind, json, place);
             }
             (kind, Json::Text(text)) if self.may_fit(node, json) => {
-                if self.text(kind, text).is_none() {
+                if self.text(kind, text, place).is_none() {
                     self.unfit(node, place);
                 }
             }
-            (Kind::Decimal { precision, scale, fixed }, Json::Integer(number)) => {
-                let text = number.to_string();
-                match logical::parse_decimal(&text, *precision, *scale) {
-                    Some(unscaled) => self.decimal(unscaled, *fixed),
-                    None => self.unfit(node, place),
+            (kind @ Kind::Decimal { .. }, Json::Integer(number)) => {
+                if self.text(kind, &number.to_string(), place).is_none() {
+                    self.unfit(node, place);
                 }
             }
             _ => self.mismatch(node, json, place),
@@ -177,7 +205,7 @@ impl Encoder<'_> {
     }
 
     /// Types whose JSON is a string of some form.
-    fn text(&mut self, kind: &Kind, text: &str) -> Option<()> {
+    fn text(&mut self, kind: &Kind, text: &str, place: &Place<'_>) -> Option<()> {
         match kind {
             Kind::Bytes => self.bytes(&STANDARD.decode(text).ok()?),
             Kind::Fixed(size) => {
@@ -190,7 +218,7 @@ impl Encoder<'_> {
                 self.zigzag(logical::parse_timestamp(text, *unit, *local)?);
             }
             Kind::Decimal { precision, scale, fixed } => {
-                self.decimal(logical::parse_decimal(text, *precision, *scale)?, *fixed);
+                self.decimal(logical::parse_decimal(text, *precision, *scale)?, *fixed, place);
             }
             Kind::Uuid(form) => {
                 let uuid = logical::parse_uuid(text)?;
@@ -205,13 +233,30 @@ impl Encoder<'_> {
         Some(())
     }
 
-    /// Types that defaults write in another way than events do.
+    /// Types that defaults write in another way than events do. What no event could say (a date beyond
+    /// the calendar, a decimal of too many digits) is no default either.
     fn schema_notation(&mut self, node: usize, kind: &Kind, json: &Json<'_>, place: &Place<'_>) {
+        let (start, failures) = (self.out.len(), self.failures);
+        self.written_by_schemas(node, kind, json, place);
+        let in_an_event = |datum: &[u8]| {
+            let json = decode(self.nodes, node, datum).ok()?;
+            let unknown = UnknownFields::Reject;
+            encode(self.nodes, node, &json, Notation::Event, unknown, &mut Vec::new()).ok()
+        };
+        if self.failures == failures && in_an_event(&self.out[start..]).is_none() {
+            self.unfit(node, place);
+        }
+    }
+
+    fn written_by_schemas(&mut self, node: usize, kind: &Kind, json: &Json<'_>, place: &Place<'_>) {
         match (kind, json) {
             (Kind::Date | Kind::TimeOfDay(logical::Unit::Millis), _) => self.int(node, json, place),
             (Kind::TimeOfDay(_) | Kind::Timestamp { .. }, _) => self.long(node, json, place),
             (Kind::Uuid(Uuid::Text), Json::Text(text)) => self.bytes(text.as_bytes()),
-            (_, Json::Text(text)) => {
+            (
+                Kind::Bytes | Kind::Fixed(_) | Kind::Decimal { .. } | Kind::Uuid(_),
+                Json::Text(text),
+            ) => {
                 let bytes: Result<Vec<u8>, _> =
                     text.chars().map(|c| u8::try_from(u32::from(c))).collect();
                 let size = match kind {
@@ -266,17 +311,26 @@ impl Encoder<'_> {
         }
     }
 
-    fn decimal(&mut self, unscaled: i128, fixed: Option<usize>) {
+    fn decimal(&mut self, unscaled: i128, fixed: Option<usize>, place: &Place<'_>) {
         let (bytes, start) = logical::decimal_bytes(unscaled);
         let Some(size) = fixed else { return self.bytes(&bytes[start..]) };
         let sign = if unscaled < 0 { 0xFF } else { 0 };
         // a precision that its fixed cannot hold is no schema, so what is cut off is sign
         let missing = size.saturating_sub(16);
+        if !self.may_fill(missing, place) {
+            return;
+        }
         self.out.extend(std::iter::repeat_n(sign, missing));
         self.out.extend_from_slice(&bytes[16 - (size - missing)..]);
     }
 
     fn array(&mut self, items: usize, list: &[Json<'_>], place: &Place<'_>) {
+        if self.nodes[items].least == 0 {
+            self.weightless += list.len();
+            if self.weightless > MAX_WEIGHTLESS {
+                return self.fault("too_large", place, "too many items that take no bytes");
+            }
+        }
         if !list.is_empty() {
             self.zigzag(list.len() as i64);
             for (index, item) in list.iter().enumerate() {
@@ -323,7 +377,11 @@ impl Encoder<'_> {
                     next = at + 1;
                     self.value(field.node, &members[at].1, &here);
                 }
-                (None, Some(default)) => self.out.extend_from_slice(default),
+                (None, Some(default)) => {
+                    if self.may_fill(default.len(), &here) {
+                        self.out.extend_from_slice(default);
+                    }
+                }
                 (None, None) => {
                     let detail = format!("expected {}, found nothing", self.expected(field.node));
                     self.fault("missing_field", &here, detail);
@@ -375,12 +433,14 @@ impl Encoder<'_> {
             UnknownFields::Drop => &[UnknownFields::Reject, UnknownFields::Drop],
         };
         let (start, failures, faults) = (self.out.len(), self.failures, self.faults.len());
+        let weightless = self.weightless;
         let mut kept = (failures, Vec::new());
         for unknown in passes {
             self.unknown = *unknown;
             for (index, branch) in std::iter::once((first, branch)).chain(more.iter().copied()) {
                 self.out.truncate(start);
                 self.failures = failures;
+                self.weightless = weightless;
                 self.faults.truncate(faults);
                 self.branch(index, *branch, json, place);
                 if self.failures == failures {

@@ -110,7 +110,7 @@ impl Extractor {
     pub fn extract_into<'e>(&self, event: &'e Event, found: &mut [Option<Scalar<'e>>]) {
         found.fill(None);
         for (place, name) in &self.attributes {
-            found[*place] = attribute(event, name).map(|t| Scalar::Text(Cow::Borrowed(t)));
+            found[*place] = attribute(event, name).map(Scalar::Text);
         }
         let wants_data = !self.data.itself.is_empty() || !self.data.members.is_empty();
         if let (true, Data::Json(text)) = (wants_data, &event.data) {

@@ -12,7 +12,7 @@ use super::{
 use crate::avro::Avro;
 
 /// Schemas that one may use, directly or through others.
-const MAX_REFERENCED: usize = 200;
+pub(crate) const MAX_REFERENCED: usize = 200;
 /// Bytes of a schema with all that it uses.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
@@ -140,7 +140,7 @@ pub(super) fn judge(level: Level, new: &Avro, versions: &[Arc<Registered>]) -> V
 }
 
 /// The texts of all schemas that references lead to, each once. The error is for the schema's author.
-pub(super) fn texts<'a>(
+pub(crate) fn texts<'a>(
     references: &'a [Reference],
     known: impl Fn(&Reference) -> Option<(&'a str, &'a [Reference])>,
 ) -> Result<Vec<&'a str>, String> {

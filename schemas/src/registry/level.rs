@@ -1,11 +1,13 @@
 //! What a subject asks of a new version, and whether it takes one.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Which earlier versions a new one is compared with, and in which direction. The names are those of
 /// the Confluent Schema Registry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schema(as = CompatibilityLevel)]
 pub enum Level {
     /// With none.
     None,
@@ -75,8 +77,9 @@ impl Level {
 }
 
 /// Whether schemas may change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
+#[schema(as = SubjectMode)]
 pub enum Mode {
     /// They may.
     #[default]

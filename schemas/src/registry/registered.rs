@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Data, DecodeError, Fault,
     avro::{self, Avro},
-    codec::UnknownFields,
+    framed::Framed,
 };
 
 /// A schema's use of types that a version of another subject defines.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, utoipa::ToSchema)]
+#[schema(as = SchemaReference)]
 pub struct Reference {
     /// The name of the type, for people: every type that the version defines can be used.
     pub name: String,
@@ -71,38 +70,9 @@ pub struct Registered {
 }
 
 impl Registered {
-    /// Checks data and makes its value: Confluent framing (0, the id as 4 bytes, the datum).
-    pub(crate) fn encode(&self, data: &Data, unknown: UnknownFields) -> Result<Bytes, Vec<Fault>> {
-        let refuse = |code, detail: String| Err(vec![Fault::at(code, "data", detail)]);
-        let json = match data {
-            Data::Json(json) => json,
-            Data::None => return refuse("missing_data", "the type's schema needs `data`".into()),
-            Data::Bytes(_) => {
-                return refuse("invalid_data", "the type's schema needs `data` in JSON".into());
-            }
-        };
-        let avro = match &*self.avro {
-            Ok(avro) => avro,
-            Err(why) => {
-                return refuse(
-                    "unusable_schema",
-                    format!("schema {} is not usable: {why}", self.id),
-                );
-            }
-        };
-        let mut value = Vec::with_capacity(json.len() + 5);
-        value.push(0);
-        value.extend_from_slice(&self.id.to_be_bytes());
-        avro.encode(json, unknown, &mut value)?;
-        Ok(value.into())
-    }
-
-    /// Takes a datum back.
-    pub(crate) fn decode(&self, datum: &[u8]) -> Result<Data, DecodeError> {
-        let malformed =
-            |why: &str| DecodeError::Malformed(format!("a datum of schema {}: {why}", self.id));
-        let avro = (*self.avro).as_ref().map_err(|why| malformed(why))?;
-        avro.decode(datum).map(|json| Data::Json(json.into())).map_err(malformed)
+    /// As records use it.
+    pub(super) fn framed(&self) -> Framed {
+        Framed { id: self.id, avro: self.avro.clone() }
     }
 }
 

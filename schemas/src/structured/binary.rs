@@ -22,7 +22,7 @@ const PREFIX: &str = "ce-";
 /// its faults, at least one and at most 20; pointers are those of the event in structured form.
 pub fn event_from_binary<'a>(
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,
-    body: Vec<u8>,
+    body: Bytes,
     defaults: &mut Defaults<'_>,
 ) -> Result<(Event, Filled), Vec<Fault>> {
     let mut members = Members::default();
@@ -60,12 +60,12 @@ pub fn event_from_binary<'a>(
 }
 
 impl Check {
-    fn body(&mut self, body: Vec<u8>, media_type: Option<&str>) -> Data {
+    fn body(&mut self, body: Bytes, media_type: Option<&str>) -> Data {
         if body.is_empty() {
             return Data::None;
         }
         if !media_type.is_some_and(is_json) {
-            return Data::Bytes(body.into());
+            return Data::Bytes(body);
         }
         let Ok(text) = std::str::from_utf8(&body) else {
             return self.no_data("data", "the body is not UTF-8, which JSON must be");
@@ -140,7 +140,8 @@ mod tests {
         // A later header of a name takes the place of a required one.
         let required = REQUIRED.iter().filter(|(name, _)| more.iter().all(|(m, _)| m != name));
         let headers = required.chain(more).map(|(name, value)| (*name, *value));
-        event_from_binary(headers, body.to_vec(), &mut defaults).map(|(event, _)| event)
+        event_from_binary(headers, Bytes::copy_from_slice(body), &mut defaults)
+            .map(|(event, _)| event)
     }
 
     fn faults(more: &[(&str, &[u8])], body: &[u8]) -> Vec<(&'static str, String)> {
@@ -162,7 +163,7 @@ mod tests {
         assert_eq!(event.time.text, "2026-01-01T00:00:00Z");
         assert_eq!(
             event.extensions.into_iter().collect::<Vec<_>>(),
-            [("tenant".into(), "7".into())]
+            [("tenant".to_owned(), "7".into())]
         );
         assert_eq!(event.data_content_type.as_deref(), Some("application/json; charset=utf-8"));
         assert_eq!(event.data, Data::Json(Bytes::from_static(b"{\"a\": 1}")));
@@ -229,7 +230,8 @@ mod tests {
         let mut defaults =
             Defaults { namespace: &namespace, now: 0, fill_id: None, fill_specversion: false };
         let headers: [(&str, &[u8]); 2] = [("ce-type", b"t"), ("ce-type", b"u")];
-        let faults = event_from_binary(headers.into_iter(), Vec::new(), &mut defaults).unwrap_err();
+        let faults =
+            event_from_binary(headers.into_iter(), Bytes::new(), &mut defaults).unwrap_err();
         let found: Vec<_> = faults.iter().map(|f| (f.code, &*f.pointer)).collect();
         assert_eq!(
             found,

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::extension::tests::any_extension;
 
 fn read(text: &str) -> Result<(Event, Filled), Vec<Fault>> {
     let namespace = Arc::from("shop");
@@ -41,8 +42,15 @@ fn given_a_whole_event_then_every_attribute_is_read() {
     assert_eq!(event.time.text, "2020-01-01T00:00:00+01:00");
     assert_eq!(event.data_content_type.as_deref(), Some("application/json"));
     assert_eq!(event.data_schema.as_deref(), Some("urn:x"));
-    let extensions: Vec<_> = event.extensions.iter().map(|(n, v)| (&**n, &**v)).collect();
-    assert_eq!(extensions, [("flag", "true"), ("number", "-5"), ("text", "x")]);
+    let extensions: Vec<_> = event.extensions.iter().map(|(n, v)| (&**n, v.clone())).collect();
+    assert_eq!(
+        extensions,
+        [
+            ("flag", Extension::Boolean(true)),
+            ("number", Extension::Integer(-5)),
+            ("text", "x".into())
+        ]
+    );
     assert_eq!(event.data, Data::Json(r#"{"a" : 1}"#.into()));
 }
 
@@ -176,7 +184,7 @@ fn given_media_types_then_json_is_told_from_the_rest() {
 proptest! {
     #[test]
     fn given_any_event_then_what_is_written_reads_back(
-        text in "[ -~äß😀]{1,10}", uri in "[a-z][a-z0-9+.-]{0,3}:[a-z0-9/]{0,6}", extension in "[ -~]{0,10}",
+        text in "[ -~äß😀]{1,10}", uri in "[a-z][a-z0-9+.-]{0,3}:[a-z0-9/]{0,6}", extension in any_extension(),
         data in prop::sample::select(vec![
             Data::None, Data::Json("null".into()), Data::Json("{\"a\":[1,2]}".into()),
             Data::Bytes("".into()), Data::Bytes(vec![0, 200].into()),
@@ -187,7 +195,7 @@ proptest! {
             namespace: "shop".into(), id: text.clone(), source: uri.clone(), kind: text.clone(),
             subject: Some(text), time: Timestamp::from_micros(5), time_filled: false,
             data_content_type: media.map(str::to_owned), data_schema: Some(uri),
-            extensions: BTreeMap::from([("ext".to_owned(), extension)]), data,
+            extensions: Extensions::from([("ext".to_owned(), extension)]), data,
         };
         let mut out = Vec::new();
         event_to_json(&event, &mut out);

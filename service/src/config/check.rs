@@ -5,6 +5,7 @@
 
 mod jwt;
 mod keys;
+mod schemas;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,12 +67,7 @@ pub(super) fn check(config: &Config) -> Found {
     rollups(&config.rollups, &mut found);
     keys::check(config, &mut found);
     jwt::check(config, &mut found);
-    for (kind, path) in &config.schemas.register {
-        if let Err(error) = std::fs::metadata(path) {
-            let message = format!("cannot read the schema of {kind}, {}: {error}", path.display());
-            found.push(("schemas.register".into(), message));
-        }
-    }
+    schemas::check(&config.schemas, &mut found);
     if let Some(Err(message)) = config.telemetry.filter.as_deref().map(check_filter) {
         found.push(("telemetry.filter".into(), message));
     }
@@ -165,10 +161,11 @@ fn sizes(config: &Config, found: &mut Found) {
     positive("shutdown.deadline", config.shutdown.deadline > Duration::ZERO);
 
     let largest = ingest.max_body_bytes.max(ingest.max_decompressed_bytes);
-    if ingest.max_in_flight_bytes < largest {
+    // One key holds three quarters at most.
+    if ingest.max_in_flight_bytes / 4 * 3 < largest {
         let message = format!(
-            "is {}, less than one body of {largest} bytes may need: raise it, or lower \
-             max_body_bytes and max_decompressed_bytes",
+            "is {}, of which a key may use three quarters, less than one body of {largest} bytes may \
+             need: raise it, or lower max_body_bytes and max_decompressed_bytes",
             ingest.max_in_flight_bytes
         );
         found.push(("ingest.max_in_flight_bytes".into(), message));

@@ -225,7 +225,7 @@ pub struct IngestConfig {
 }
 
 /// `[schemas]`
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SchemasConfig {
     /// What happens to an event whose type has no schema.
@@ -235,6 +235,16 @@ pub struct SchemasConfig {
     pub unknown_fields: UnknownFields,
     /// Schemas to register at start: event type to a path of an `.avsc` file.
     pub register: BTreeMap<String, PathBuf>,
+    /// The `https` or `http` URL of a registry that speaks the Confluent API, to be used in place of
+    /// Penstock's own.
+    pub registry: Option<String>,
+    /// User of that registry, by Basic authentication.
+    pub registry_user: Option<String>,
+    /// Its password.
+    pub registry_password: Option<String>,
+    /// How old a type's latest version of that registry may be. Default 30 s.
+    #[serde(with = "crate::config::duration")]
+    pub registry_refresh: Duration,
 }
 
 /// What happens to an event whose type has no schema.
@@ -476,6 +486,20 @@ impl Default for HttpConfig {
 impl Default for AdminConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
+    }
+}
+
+impl Default for SchemasConfig {
+    fn default() -> Self {
+        Self {
+            unknown: UnknownType::default(),
+            unknown_fields: UnknownFields::default(),
+            register: BTreeMap::new(),
+            registry: None,
+            registry_user: None,
+            registry_password: None,
+            registry_refresh: Duration::from_secs(30),
+        }
     }
 }
 

@@ -4,43 +4,35 @@
 //! memory is bounded before any handler asks for a body: one head, and the window that its peer
 //! may fill unasked. Bodies that a handler reads are charged to its own budget.
 
-use std::{
-    io::{self, Cursor},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{io, pin::Pin, time::Duration};
 
-use axum::extract::Request;
-use hyper::{
-    body::Incoming,
-    rt::{Read, Write},
-    server::conn::{http1, http2},
-    service::Service,
-};
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, join},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Goodbye, manners::Manners};
+use super::{Goodbye, manners::Manners, stream::Stream};
 
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Requests at once on one HTTP/2 connection. RFC 9113 asks for 100 at least.
 const STREAMS: u32 = 100;
-/// What a peer may send on one HTTP/2 connection before anybody reads it. An HTTP/1.1 connection
-/// buffers up to about 400 KiB; this much at 20 ms there and back still fills 100 Mbit/s.
+/// What a peer may send on one HTTP/2 connection before anybody reads it: at 20 ms there and back it
+/// still fills 100 Mbit/s.
 const WINDOW: u32 = 256 * 1024;
+/// What an HTTP/1.1 connection buffers at most, if its heads may not be larger.
+const BUFFER: usize = 64 * 1024;
 /// How often a quiet HTTP/2 peer is asked whether it is there, and how long it may take to answer.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long nothing goes on on an HTTP/1.1 connection before it is at rest; twice that at most.
+const REST: Duration = Duration::from_secs(1);
 
 /// How long a client may take to agree on TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,11 +48,13 @@ pub(super) struct Protocols {
 impl Protocols {
     /// A head takes at most `header_bytes`, and so long to arrive.
     pub(super) fn new(header_timeout: Duration, header_bytes: u32) -> Self {
+        let head = usize::try_from(header_bytes).unwrap_or(usize::MAX);
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(header_timeout)
-            .max_header_size(usize::try_from(header_bytes).unwrap_or(usize::MAX));
+            .max_header_size(head)
+            .max_buf_size(head.max(BUFFER));
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         // Against rapid resets hyper's own bounds stand: 20 streams that were reset before they
         // were taken in, and 1,024 that were reset for the peer's mistakes.
@@ -76,7 +70,8 @@ impl Protocols {
         Self { http1, http2, header_timeout }
     }
 
-    /// Serves a connection to its end.
+    /// Serves a connection to its end. What it speaks is boxed, so that each holds the memory of its own
+    /// protocol only and not of the largest.
     pub(super) async fn serve(
         self,
         stream: TcpStream,
@@ -86,7 +81,7 @@ impl Protocols {
     ) {
         let ended = match tls {
             None => self.speak(stream, manners, goodbye).await,
-            Some(tls) => self.speak_secretly(stream, tls, manners, goodbye).await,
+            Some(tls) => Box::pin(self.speak_secretly(stream, tls, manners, goodbye)).await,
         };
         if let Err(error) = ended {
             // The client's doing (it left, was silent too long, spoke no HTTP): no matter for a
@@ -116,19 +111,21 @@ impl Protocols {
             () = goodbye.idle_end.cancelled() => return Ok(()),
         };
         let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let stream = Stream::new(stream, manners.traffic.clone());
         match two {
-            true => self.http2(TokioIo::new(stream), manners, goodbye).await,
-            false => self.http1(TokioIo::new(stream), manners, goodbye).await,
+            true => Box::pin(self.http2(stream, manners, goodbye)).await,
+            false => self.http1(stream, manners, goodbye).await,
         }
     }
 
     /// Serves whichever protocol the first bytes are of.
     async fn speak(
         self,
-        mut stream: TcpStream,
+        stream: TcpStream,
         manners: Manners,
         goodbye: Goodbye,
     ) -> Result<(), Ended> {
+        let mut stream = Stream::new(stream, manners.traffic.clone());
         let mut begun = [0; PREFACE.len()];
         let first = tokio::select! {
             biased;
@@ -145,43 +142,74 @@ impl Protocols {
         if length == 0 {
             return Ok(());
         }
-        let two = begun == PREFACE;
-        let (read, write) = stream.into_split();
-        let begun = Cursor::new(begun[..length].to_vec());
-        let io = TokioIo::new(join(begun.chain(read), write));
-        match two {
-            true => self.http2(io, manners, goodbye).await,
-            false => self.http1(io, manners, goodbye).await,
+        stream.unread(&begun[..length]);
+        match begun == PREFACE {
+            true => Box::pin(self.http2(stream, manners, goodbye)).await,
+            false => self.http1(stream, manners, goodbye).await,
         }
     }
 
+    /// Serves requests, and between them, when it is at rest, keeps the stream only: hyper's buffers are
+    /// ten times as large as all else of a connection.
     async fn http1(
         self,
-        io: impl Read + Write + Unpin + Send + 'static,
+        mut stream: Stream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
         manners: Manners,
         goodbye: Goodbye,
     ) -> Result<(), Ended> {
-        let serving = self.http1.serve_connection(io, manners);
-        tokio::pin!(serving);
+        loop {
+            let awake = Box::pin(self.http1_until_rest(stream, manners.clone(), &goodbye));
+            match awake.await? {
+                Some(at_rest) => stream = at_rest,
+                None => return Ok(()),
+            }
+            let silence = self.header_timeout.saturating_sub(REST);
+            let begins = tokio::select! {
+                biased;
+                begins = timeout(silence, stream.begins()) => begins??,
+                () = goodbye.idle_end.cancelled() => false,
+            };
+            if !begins {
+                // With TLS that is a message, which may not be taken off our hands.
+                let _ = timeout(REST, stream.shutdown()).await;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Serves a connection to its end, or until it is at rest: then it is the answer.
+    async fn http1_until_rest<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: Stream<S>,
+        manners: Manners,
+        goodbye: &Goodbye,
+    ) -> Result<Option<Stream<S>>, Ended> {
+        let traffic = manners.traffic.clone();
+        let mut serving = self.http1.serve_connection(TokioIo::new(stream), manners);
         tokio::select! {
             // First, so that what was read is taken in before hyper judges it idle.
             biased;
-            result = serving.as_mut() => return Ok(result?),
+            result = &mut serving => return Ok(result.map(|()| None)?),
             () = goodbye.idle_end.cancelled() => {}
+            () = traffic.at_rest_for(REST) => {
+                let parts = serving.into_parts();
+                let mut stream = parts.io.into_inner();
+                stream.unread(&parts.read_buf);
+                return Ok(Some(stream));
+            }
         }
-        serving.as_mut().graceful_shutdown();
-        Ok(serving.await?)
+        Pin::new(&mut serving).graceful_shutdown();
+        Ok(serving.await.map(|()| None)?)
     }
 
     async fn http2(
         self,
-        io: impl Read + Write + Unpin + Send + 'static,
+        stream: Stream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
         manners: Manners,
         goodbye: Goodbye,
     ) -> Result<(), Ended> {
-        let traffic = Arc::new(Traffic::default());
-        let watched = Watched { manners, traffic: traffic.clone() };
-        let serving = self.http2.serve_connection(io, watched);
+        let traffic = manners.traffic.clone();
+        let serving = self.http2.serve_connection(TokioIo::new(stream), manners);
         tokio::pin!(serving);
         tokio::select! {
             biased;
@@ -211,59 +239,6 @@ enum Ended {
     Late(#[from] tokio::time::error::Elapsed),
     #[error("it was silent for too long")]
     Silent,
-}
-
-/// The requests of one HTTP/2 connection.
-#[derive(Debug, Default)]
-struct Traffic {
-    begun: AtomicUsize,
-    ended: AtomicUsize,
-}
-
-impl Traffic {
-    /// Returns when no request was there for this long, or twice as long at most.
-    async fn idle_for(&self, time: Duration) {
-        loop {
-            let begun = self.begun.load(Relaxed);
-            sleep(time).await;
-            if self.begun.load(Relaxed) == begun && self.ended.load(Relaxed) == begun {
-                return;
-            }
-        }
-    }
-}
-
-/// The manners of one connection, watched for traffic.
-struct Watched {
-    manners: Manners,
-    traffic: Arc<Traffic>,
-}
-
-impl Service<Request<Incoming>> for Watched {
-    type Response = <Manners as Service<Request<Incoming>>>::Response;
-    type Error = <Manners as Service<Request<Incoming>>>::Error;
-    type Future = Under<<Manners as Service<Request<Incoming>>>::Future>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.traffic.begun.fetch_add(1, Relaxed);
-        let guard = Begun(self.traffic.clone());
-        let answer = self.manners.call(request);
-        Box::pin(async move {
-            let _guard = guard;
-            answer.await
-        })
-    }
-}
-
-type Under<F> = std::pin::Pin<Box<dyn Future<Output = <F as Future>::Output> + Send>>;
-
-/// A request under way; dropped when it is answered or given up.
-struct Begun(Arc<Traffic>);
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Relaxed);
-    }
 }
 
 /// Tells a client that there are too many, without spending a place on it.

@@ -19,7 +19,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{Metrics, Routes, host, request_id, routes};
+use super::{Metrics, Routes, host, request_id, routes, traffic::Traffic};
 use crate::{auth::Gate, problem::Problem};
 
 /// What is read of a body that nobody wants.
@@ -40,6 +40,8 @@ pub(super) struct Manners {
     pub closing: CancellationToken,
     /// One for each request at once: on HTTP/2 the number of connections does not bound it.
     pub places: Arc<Semaphore>,
+    /// Of this connection.
+    pub traffic: Arc<Traffic>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Manners {
@@ -49,7 +51,13 @@ impl hyper::service::Service<Request<Incoming>> for Manners {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let this = self.clone();
-        Box::pin(async move { Ok(this.answer(request).await) })
+        let begun = self.traffic.begin();
+        Box::pin(async move {
+            let response = this.answer(request).await;
+            // A body that is made while it is sent is part of the request.
+            let whole = response.body().size_hint().exact().is_some();
+            Ok(if whole { response } else { response.map(|body| held(body, begun)) })
+        })
     }
 }
 
@@ -134,6 +142,14 @@ async fn guarded(router: Router, request: Request<Incoming>) -> Response {
             .into_response()
         }
     }
+}
+
+/// The same body, which holds this until it is sent.
+fn held<T: Send + 'static>(body: axum::body::Body, until_sent: T) -> axum::body::Body {
+    axum::body::Body::new(body.map_frame(move |frame| {
+        let _ = &until_sent;
+        frame
+    }))
 }
 
 fn overloaded() -> Response {

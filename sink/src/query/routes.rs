@@ -36,14 +36,18 @@ pub fn router(query: Arc<Query>) -> OpenApiRouter {
 #[utoipa::path(
     get, path = "/v1/events", tag = "reading",
     params(
-        ("type" = Option<String>, Query, description = "Events of this type", example = "order.placed"),
-        ("subject" = Option<String>, Query, description = "Events of this subject"),
-        ("source" = Option<String>, Query, description = "Only those of this source"),
-        ("from" = Option<String>, Query, description = "Inclusive; RFC 3339, or relative as `now-1h`"),
-        ("to" = Option<String>, Query, description = "Exclusive"),
-        ("order" = Option<String>, Query, description = "`desc` (newest first, the default) or `asc`"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, by default 100"),
-        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("type" = Option<String>, Query, description = "Events of this type", example = "order.placed",
+            min_length = 1, nullable = false),
+        ("subject" = Option<String>, Query, description = "Events of this subject", min_length = 1, nullable = false),
+        ("source" = Option<String>, Query, description = "Only those of this source", min_length = 1, nullable = false),
+        ("from" = Option<String>, Query, description = "Inclusive; RFC 3339, or relative as `now-1h`",
+            example = "now-1h", min_length = 1, nullable = false),
+        ("to" = Option<String>, Query, description = "Exclusive", example = "now", min_length = 1, nullable = false),
+        ("order" = Option<String>, Query, description = "`desc` (newest first, the default) or `asc`",
+            pattern = "^(desc|asc)$", nullable = false),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, by default 100",
+            minimum = 1, maximum = 1000, nullable = false),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before", min_length = 1, nullable = false),
     ),
     responses(
         (status = 200, description = "List events", body = EventPage, content_type = "application/json"),
@@ -68,8 +72,8 @@ async fn events(
 #[utoipa::path(
     get, path = "/v1/event", tag = "reading",
     params(
-        ("source" = String, Query, description = "Its source", example = "/shop"),
-        ("id" = String, Query, description = "Its id", example = "1"),
+        ("source" = String, Query, description = "Its source", example = "/shop", min_length = 1),
+        ("id" = String, Query, description = "Its id", example = "1", min_length = 1),
     ),
     responses(
         (status = 200, description = "One event by its identity", body = CloudEvent, content_type = "application/json"),
@@ -96,8 +100,9 @@ async fn event(
 #[utoipa::path(
     get, path = "/v1/types", tag = "reading",
     params(
-        ("limit" = Option<u32>, Query, description = "1 to 1000, by default 1000"),
-        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, by default 1000",
+            minimum = 1, maximum = 1000, nullable = false),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before", min_length = 1, nullable = false),
     ),
     responses(
         (status = 200, description = "The types of events, with counts", body = TypePage, content_type = "application/json"),
@@ -148,11 +153,14 @@ async fn rollups(
     get, path = "/v1/rollups/{name}", tag = "reading",
     params(
         ("name" = String, Path, description = "Its name"),
-        ("window" = Option<String>, Query, description = "One of its windows, such as `1h`"),
-        ("from" = Option<String>, Query, description = "Inclusive; RFC 3339, or relative as `now-1h`"),
-        ("to" = Option<String>, Query, description = "Exclusive"),
-        ("limit" = Option<u32>, Query, description = "1 to 1000, by default 1000"),
-        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("window" = Option<String>, Query, description = "One of its windows, such as `1h`", example = "1h",
+            min_length = 1, nullable = false),
+        ("from" = Option<String>, Query, description = "Inclusive; RFC 3339, or relative as `now-1h`",
+            example = "now-1h", min_length = 1, nullable = false),
+        ("to" = Option<String>, Query, description = "Exclusive", example = "now", min_length = 1, nullable = false),
+        ("limit" = Option<u32>, Query, description = "1 to 1000, by default 1000",
+            minimum = 1, maximum = 1000, nullable = false),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before", min_length = 1, nullable = false),
     ),
     responses(
         (status = 200, description = "The rows of a rollup", body = RollupPage, content_type = "application/json"),

@@ -1,6 +1,6 @@
 //! One identity, many records.
 
-use schemas::{Event, Timestamp, topics};
+use schemas::{Data, Event, Timestamp, topics};
 use sink::Outcome;
 
 use crate::{
@@ -26,6 +26,24 @@ async fn the_same_events_sent_twice_change_nothing() {
 
     found(&world).await.must_be(&once, "after the second time");
     assert_eq!(second.counted(Outcome::Duplicate), 500);
+}
+
+#[tokio::test]
+async fn events_too_large_to_be_held_at_once_are_stored_once_and_in_order() {
+    let world = World::new(1).await;
+    let padding = format!(",\"note\":\"{}\"}}", "x".repeat(400_000));
+    let mut events = flights(0..60);
+    for event in events.iter_mut().skip(1).step_by(3) {
+        let Data::Json(data) = &event.data else { panic!("a flight is JSON") };
+        let data = String::from_utf8(data.to_vec()).unwrap();
+        event.data = Data::Json(data.replacen('}', &padding, 1).into());
+    }
+    world.append(&events).await;
+    world.append(&events[20..40]).await;
+    let running = world.settle(&window(4_000_000), &[departures()]).await;
+    assert_eq!(running.counted(Outcome::Stored), 60);
+    assert_eq!(running.counted(Outcome::Duplicate), 20);
+    found(&world).await.must_be(&expected(&world).await, "at the end");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use schemas::{Data, Event};
+use schemas::{Data, Event, Extension};
 use serde_json::{Value, json};
 use sink::{query::Limits, store::Store};
 
@@ -111,7 +111,9 @@ async fn a_list_by_subject_or_of_one_source_holds_only_those() {
 async fn an_event_is_answered_as_structured_cloudevents() {
     let mut sample = event("t", "/s", "1", 0);
     sample.subject = Some("x".into());
-    sample.extensions.insert("flag".into(), "on".into());
+    sample.extensions.insert("flag".into(), Extension::Boolean(true));
+    sample.extensions.insert("text".into(), "5".into());
+    sample.extensions.insert("number".into(), Extension::Integer(-5));
     let mut binary = event("t", "/s", "2", 1);
     binary.data = Data::Bytes(vec![0, 255].into());
     binary.data_content_type = Some("application/octet-stream".into());
@@ -121,7 +123,7 @@ async fn an_event_is_answered_as_structured_cloudevents() {
         page["events"][0],
         json!({
             "specversion": "1.0", "id": "1", "source": "/s", "type": "t", "subject": "x",
-            "time": "1970-01-01T00:00:00Z", "flag": "on", "data": {"n": 1}
+            "time": "1970-01-01T00:00:00Z", "flag": true, "text": "5", "number": -5, "data": {"n": 1}
         })
     );
     assert_eq!(page["events"][1]["data_base64"], "AP8=");

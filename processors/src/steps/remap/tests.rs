@@ -1,7 +1,7 @@
 //! What a program can and cannot do with an event.
 
 use proptest::prelude::*;
-use schemas::{Data, Timestamp};
+use schemas::{Data, Extension, Timestamp};
 
 use super::*;
 use crate::testing::event;
@@ -70,9 +70,28 @@ fn attributes_and_data_can_be_written() {
     "#;
     let after = one(program, event(r#"{"price":21}"#));
     assert_eq!((&*after.kind, after.subject.as_deref()), ("order.paid", Some("s")));
-    assert_eq!(after.extensions["region"], "us");
-    assert_eq!(after.extensions["retries"], "3");
+    assert_eq!(after.extensions["region"], "us".into());
+    assert_eq!(after.extensions["retries"], Extension::Integer(3));
     assert_eq!(json(&after), serde_json::json!({"total": 42}));
+}
+
+#[test]
+fn extensions_are_what_they_are_and_stay_so() {
+    let mut before = event("{}");
+    before.extensions = [
+        ("flag".into(), Extension::Boolean(true)),
+        ("number".into(), Extension::Integer(-7)),
+        ("text".into(), "true".into()),
+    ]
+    .into();
+    let program = r#"
+        .subject = if .flag == true && .number == -7 && .text == "true" { "as they were" }
+    "#;
+    let after = one(program, before.clone());
+    assert_eq!(after.subject.as_deref(), Some("as they were"));
+    assert_eq!(after.extensions, before.extensions);
+    let large = one(".number = 2147483648", before);
+    assert_eq!(large.extensions["number"], "2147483648".into());
 }
 
 #[test]

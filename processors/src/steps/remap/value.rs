@@ -4,11 +4,9 @@
 //! data if the program cannot write to it. Numbers that a program passes through are VRL's:
 //! 64-bit integers, and doubles for everything else.
 
-use std::collections::BTreeMap;
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::SecondsFormat;
-use schemas::{Data, Event, Timestamp};
+use schemas::{Data, Event, Extension, Extensions, Timestamp};
 use serde::{Serialize, Serializer, ser::Error};
 use vrl::{
     compiler::ProgramInfo,
@@ -64,7 +62,12 @@ pub(super) fn to_value(event: &Event, with_data: bool) -> Result<Value, String> 
         put("dataschema", schema);
     }
     for (name, value) in &event.extensions {
-        put(name, value);
+        let value = match value {
+            Extension::Text(text) => text.as_str().into(),
+            Extension::Boolean(truth) => Value::Boolean(*truth),
+            Extension::Integer(number) => Value::Integer((*number).into()),
+        };
+        map.insert(name.as_str().into(), value);
     }
     if with_data {
         match &event.data {
@@ -137,7 +140,7 @@ struct Fields {
     data_schema: Option<String>,
     data: Option<Value>,
     data_base64: Option<String>,
-    extensions: BTreeMap<String, String>,
+    extensions: Extensions,
 }
 
 impl Fields {
@@ -187,8 +190,8 @@ fn text(name: &str, value: Value) -> Result<String, String> {
     }
 }
 
-/// An extension attribute in its canonical string form (CloudEvents 1.0, "Type System").
-fn extension(name: &str, value: Value) -> Result<Option<String>, String> {
+/// An extension attribute (CloudEvents 1.0, "Type System"). An integer beyond its 32 bits is text.
+fn extension(name: &str, value: Value) -> Result<Option<Extension>, String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if name.is_empty() || !name.chars().all(plain) {
         return Err(format!(
@@ -197,10 +200,14 @@ fn extension(name: &str, value: Value) -> Result<Option<String>, String> {
     }
     match value {
         Value::Null => Ok(None),
-        Value::Integer(number) => Ok(Some(number.to_string())),
-        Value::Boolean(truth) => Ok(Some(truth.to_string())),
-        Value::Timestamp(time) => Ok(Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
-        Value::String(_) | Value::Bytes(_) => text(name, value).map(Some),
+        Value::Integer(number) => Ok(Some(
+            i32::try_from(number).map_or_else(|_| number.to_string().into(), Extension::Integer),
+        )),
+        Value::Boolean(truth) => Ok(Some(Extension::Boolean(truth))),
+        Value::Timestamp(time) => {
+            Ok(Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true).into()))
+        }
+        Value::String(_) | Value::Bytes(_) => text(name, value).map(|text| Some(text.into())),
         other => Err(format!(
             "`.{name}` is an attribute and must be a string, an integer or a boolean, not {}; put it into `.data`",
             other.kind_str()

@@ -30,9 +30,9 @@ async fn given_references_to_references_then_data_is_encoded_and_decoded_with_th
     let writer = orders(&log).await;
     let data = Data::Json(r#"{"total":{"unit":"USD","value":5},"unit":null}"#.into());
     let order = writer.latest("n", "order").unwrap();
-    let value = order.encode(&data, UnknownFields::Reject).unwrap();
+    let value = order.framed().encode(&data, UnknownFields::Reject).unwrap();
     let reader = open(&log).await;
-    assert_eq!(reader.by_id(order.id).unwrap().decode(&value[5..]), Ok(data));
+    assert_eq!(reader.framed(order.id).unwrap().decode(&value[5..]), Ok(data));
 }
 
 #[tokio::test]
@@ -69,5 +69,8 @@ async fn given_a_version_that_others_refer_to_then_it_is_not_deleted_before_them
     let data = Data::Json(r#"{"total":{"unit":"USD","value":5},"unit":null}"#.into());
     let reader = open(&log).await;
     let order = reader.by_id(3).unwrap();
-    assert!(order.encode(&data, UnknownFields::Reject).is_ok(), "what it wrote still decodes");
+    assert!(
+        order.framed().encode(&data, UnknownFields::Reject).is_ok(),
+        "what it wrote still decodes"
+    );
 }

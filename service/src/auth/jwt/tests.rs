@@ -11,6 +11,8 @@ use serde_json::json;
 
 use super::*;
 
+mod rsa;
+
 /// How soon keys are read again here.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -79,6 +81,16 @@ fn with(name: &str, value: Value) -> Value {
 
 /// Judges by a file of keys, which the folder holds.
 async fn tokens(jwks: &Value) -> (Arc<Tokens>, tempfile::TempDir) {
+    tokens_of(jwks, JwtConfig::default())
+}
+
+/// The same with other algorithms than those that are allowed without being named.
+async fn tokens_allowing(jwks: &Value, algorithms: &[&str]) -> (Arc<Tokens>, tempfile::TempDir) {
+    let algorithms = algorithms.iter().map(|name| (*name).to_owned()).collect();
+    tokens_of(jwks, JwtConfig { algorithms, ..JwtConfig::default() })
+}
+
+fn tokens_of(jwks: &Value, config: JwtConfig) -> (Arc<Tokens>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("jwks.json");
     std::fs::write(&path, jwks.to_string()).unwrap();
@@ -87,7 +99,7 @@ async fn tokens(jwks: &Value) -> (Arc<Tokens>, tempfile::TempDir) {
         issuer: Some("https://id.example".into()),
         audience: Some("penstock".into()),
         refresh: PAUSE,
-        ..JwtConfig::default()
+        ..config
     };
     let mut tokens = Tokens::new(&config).unwrap();
     tokens.jwks.unknown_pause = PAUSE;

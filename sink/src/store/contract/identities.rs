@@ -1,7 +1,7 @@
 //! Events by identity, and what makes two of them two.
 
 use bytes::Bytes;
-use schemas::Data;
+use schemas::{Data, Extension};
 
 use super::{Harness, World};
 use crate::store::{MAX_ATTRIBUTE_BYTES, Selector, holdable};
@@ -14,8 +14,14 @@ pub async fn an_event_comes_back_as_it_was_stored(harness: &impl Harness) {
     row.event.time_filled = true;
     row.event.data_content_type = Some("application/json; charset=utf-8".into());
     row.event.data_schema = Some("urn:schema".into());
-    row.event.extensions =
-        [("traceparent".into(), "00-x".into()), ("empty".into(), String::new())].into();
+    row.event.extensions = [
+        ("traceparent".into(), "00-x".into()),
+        ("empty".into(), "".into()),
+        ("text".into(), "true".into()),
+        ("flag".into(), Extension::Boolean(true)),
+        ("number".into(), Extension::Integer(i32::MIN)),
+    ]
+    .into();
     world.store_events(vec![row.clone()]).await;
     assert_eq!(world.store.event(&row.identity()).await, Ok(Some(row.clone())));
     assert_eq!(world.rows(&world.list()).await, [row]);

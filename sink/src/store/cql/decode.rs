@@ -2,10 +2,10 @@
 //!
 //! A cell that is missing, because its row is ageing away, makes the row missing, never an error.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use schemas::{Data, Event, Timestamp};
+use schemas::{Data, Event, Extensions, Timestamp, extension};
 use scylla::{deserialize::value::MapIterator, response::query_result::QueryRowsResult};
 
 use super::{
@@ -19,14 +19,6 @@ pub(super) type Place = (i32, i32, i64);
 
 /// Count, sum, smallest and largest.
 pub(super) type Measured = (i64, f64, f64, f64);
-
-/// Bytes of an event's data.
-pub(super) fn data_len(row: &EventRow) -> usize {
-    match &row.event.data {
-        Data::None => 0,
-        Data::Json(data) | Data::Bytes(data) => data.len(),
-    }
-}
 
 pub(super) fn origin((epoch, partition, offset): Place) -> Origin {
     Origin {
@@ -87,13 +79,14 @@ pub(super) fn events(
             time_filled: flags & flag::TIME_FILLED != 0,
             data_content_type: None,
             data_schema: None,
-            extensions: BTreeMap::new(),
+            extensions: Extensions::new(),
             data: match data.unwrap_or_default() {
                 data if flags & flag::JSON != 0 => Data::Json(data),
                 data if flags & flag::BYTES != 0 => Data::Bytes(data),
                 _ => Data::None,
             },
         };
+        let mut extensions = Vec::new();
         for attribute in attributes {
             let (name, value) = attribute.map_err(unread)?;
             let value = value.to_owned();
@@ -102,9 +95,10 @@ pub(super) fn events(
                 attribute::SUBJECT => event.subject = Some(value),
                 attribute::CONTENT_TYPE => event.data_content_type = Some(value),
                 attribute::SCHEMA => event.data_schema = Some(value),
-                _ => drop(event.extensions.insert(name.to_owned(), value)),
+                _ => extensions.push((name.to_owned(), value)),
             }
         }
+        event.extensions = extension::from_texts(extensions);
         rows.push(EventRow { event, appended_at, origin: origin(place) });
     }
     Ok(rows)

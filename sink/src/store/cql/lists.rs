@@ -287,7 +287,7 @@ impl Cql {
         let limits = |&b: &i64| (self.layout.begin(b), self.layout.begin(b.saturating_add(1)));
         let more = buckets.len() >= BUCKETS;
         let buckets: Vec<_> = buckets.iter().map(limits).collect();
-        let page = page(walk, query, span, &buckets, more, decode::data_len).await?;
+        let page = page(walk, query, span, &buckets, more, |row| row.event.data.size()).await?;
         Ok(EventsPage { rows: page.rows, next: page.next })
     }
 
@@ -341,7 +341,7 @@ impl Cql {
             left = rest;
             many = (many * 2).min(FOLLOWED_AT_MOST);
             for row in self.events_at(&query.namespace, some).await?.into_iter().flatten() {
-                bytes += decode::data_len(&row);
+                bytes += row.event.data.size();
                 page.rows.push(row);
             }
             if bytes >= PAGE_BYTES && !left.is_empty() {

@@ -3,13 +3,15 @@
 //! The order of values is that of the statement in `statements`; types are those of the tables in
 //! `schema`. Nothing here allocates for a row.
 
+use std::borrow::Cow;
+
 use scylla::serialize::{
     SerializationError,
     row::{RowSerializationContext, SerializeRow},
     writers::RowWriter,
 };
 
-use schemas::{Data, Event};
+use schemas::{Data, Event, extension};
 
 use crate::store::{Aggregate, EventRow, FoldMark, Origin, RollupRow};
 
@@ -69,13 +71,13 @@ impl Values<'_, '_> {
             (attribute::CONTENT_TYPE, event.data_content_type.as_ref()),
             (attribute::SCHEMA, event.data_schema.as_ref()),
         ];
-        let own = || own.iter().filter_map(|(name, value)| value.map(|value| (*name, value)));
-        let count = own().count() + event.extensions.len();
+        let own =
+            own.iter().filter_map(|(name, value)| Some((*name, Cow::from(value.as_deref()?))));
+        let all = || own.clone().chain(extension::to_texts(&event.extensions));
         let mut map = self.0.make_cell_writer().into_value_builder();
-        map.append_bytes(&(count as i32).to_be_bytes());
-        let extensions = event.extensions.iter().map(|(name, value)| (name.as_str(), value));
-        for (name, value) in own().chain(extensions) {
-            for text in [name, value] {
+        map.append_bytes(&(all().count() as i32).to_be_bytes());
+        for (name, value) in all() {
+            for text in [name, &*value] {
                 let cell = map.make_sub_writer();
                 cell.set_value(text.as_bytes()).map_err(SerializationError::new)?;
             }
@@ -277,12 +279,10 @@ row!(ProgressUpdate, |this, values| {
 /// About how many bytes an event has in `events`, as a server counts them.
 pub(super) fn event_bytes(row: &EventRow) -> usize {
     let event = &row.event;
-    let data = match &event.data {
-        Data::None => 0,
-        Data::Json(data) | Data::Bytes(data) => data.len(),
-    };
-    let extensions: usize = event.extensions.iter().map(|(k, v)| k.len() + v.len() + 8).sum();
-    data + extensions
+    let extensions: usize =
+        event.extensions.iter().map(|(k, v)| k.len() + v.text().len() + 8).sum();
+    event.data.size()
+        + extensions
         + key_bytes(row)
         + event.subject.as_ref().map_or(0, String::len)
         + event.time.text.len()

@@ -132,20 +132,20 @@ const OVERHEAD: usize = 64;
 
 fn event_size(row: &EventRow) -> usize {
     let event = &row.event;
-    let data = match &event.data {
-        schemas::Data::None => 0,
-        schemas::Data::Json(data) | schemas::Data::Bytes(data) => data.len(),
-    };
     let optional = [&event.subject, &event.data_content_type, &event.data_schema];
     OVERHEAD
-        + data
+        + event.data.size()
         + event.namespace.len()
         + event.kind.len()
         + event.source.len()
         + event.id.len()
         + event.time.text.len()
         + optional.iter().map(|text| text.as_ref().map_or(0, String::len)).sum::<usize>()
-        + event.extensions.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>()
+        + event
+            .extensions
+            .iter()
+            .map(|(name, value)| name.len() + value.text().len() + 4)
+            .sum::<usize>()
 }
 
 /// Encodes a flush; `now` is what its rollup rows are aged by.

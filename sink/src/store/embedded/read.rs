@@ -67,7 +67,7 @@ pub(super) fn events(tables: &Tables, query: &EventsQuery) -> Result<EventsPage,
             }
         };
         if let Some(row) = row {
-            bytes += data_len(&row);
+            bytes += row.event.data.size();
             page.rows.push(row);
         }
     }
@@ -103,13 +103,6 @@ fn list_range(prefix: &[u8], query: &EventsQuery) -> Option<KeyRange> {
     match (&from, &to) {
         (Bound::Included(a) | Bound::Excluded(a), Bound::Excluded(b)) if a >= b => None,
         _ => Some((from, to)),
-    }
-}
-
-fn data_len(row: &EventRow) -> usize {
-    match &row.event.data {
-        schemas::Data::None => 0,
-        schemas::Data::Json(data) | schemas::Data::Bytes(data) => data.len(),
     }
 }
 

@@ -3,11 +3,11 @@
 //! A value holds only what its key does not. Lengths and counts are varints, times and floats
 //! fixed little-endian. Reading is total: bytes that are not a value give `None`, never a panic.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use eventlog::Position;
-use schemas::{Data, Event, Timestamp};
+use schemas::{Data, Event, Timestamp, extension};
 
 use crate::store::{
     Aggregate, EventKey, EventRow, FoldMark, Origin, RollupKey, RollupRow, TopicEpoch, VersionId,
@@ -115,8 +115,8 @@ pub(super) fn put_event(out: &mut Vec<u8>, row: &EventRow) {
         put_bytes(out, text.as_bytes());
     }
     if !event.extensions.is_empty() {
-        put_varint(out, event.extensions.len() as u64);
-        for (name, value) in &event.extensions {
+        put_varint(out, extension::to_texts(&event.extensions).count() as u64);
+        for (name, value) in extension::to_texts(&event.extensions) {
             put_bytes(out, name.as_bytes());
             put_bytes(out, value.as_bytes());
         }
@@ -146,10 +146,10 @@ pub(super) fn event(
     let subject = optional(flag::SUBJECT, &mut input)?;
     let data_content_type = optional(flag::CONTENT_TYPE, &mut input)?;
     let data_schema = optional(flag::SCHEMA, &mut input)?;
-    let mut extensions = BTreeMap::new();
+    let mut extensions = Vec::new();
     if has(flag::EXTENSIONS) {
         for _ in 0..input.varint()? {
-            extensions.insert(input.text()?.to_owned(), input.text()?.to_owned());
+            extensions.push((input.text()?.to_owned(), input.text()?.to_owned()));
         }
     }
     let data = match (has(flag::JSON), has(flag::BYTES)) {
@@ -168,7 +168,7 @@ pub(super) fn event(
             time_filled: has(flag::TIME_FILLED),
             data_content_type,
             data_schema,
-            extensions,
+            extensions: extension::from_texts(extensions),
             data,
         },
         appended_at,
@@ -305,6 +305,8 @@ pub(super) fn parse_mark(value: &[u8], version: VersionId) -> Option<FoldMark> {
 
 #[cfg(test)]
 mod tests {
+    use schemas::{Extension, Extensions};
+
     use super::*;
 
     fn row(event: Event) -> EventRow {
@@ -326,7 +328,7 @@ mod tests {
             time_filled: false,
             data_content_type: None,
             data_schema: None,
-            extensions: BTreeMap::new(),
+            extensions: Extensions::new(),
             data,
         }
     }
@@ -350,7 +352,12 @@ mod tests {
             time_filled: true,
             data_content_type: Some("application/json".into()),
             data_schema: Some("urn:x".into()),
-            extensions: [("a".into(), "1".into()), ("traceparent".into(), String::new())].into(),
+            extensions: [
+                ("a".into(), Extension::Integer(1)),
+                ("b".into(), Extension::Boolean(true)),
+                ("traceparent".into(), "".into()),
+            ]
+            .into(),
             ..event_with(Data::Json(Bytes::from_static(b"{\"a\":1}")))
         });
         assert_eq!(round_trip(&row), Some(row));

@@ -1,0 +1,26 @@
+//! `/registry` where schemas are in a registry of another system: it says which, whatever is asked.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    routing::any,
+};
+
+use super::{Reader, answer::Failure};
+use crate::body;
+
+/// The routes.
+pub(super) fn router(url: &str) -> Router {
+    Router::new()
+        .route("/registry", any(told))
+        .route("/registry/", any(told))
+        .route("/registry/{*rest}", any(told))
+        .with_state(Arc::<str>::from(url))
+}
+
+async fn told(State(url): State<Arc<str>>, _: Reader, request: Request) -> Failure {
+    body::discard(&mut request.into_body()).await;
+    Failure::Elsewhere(url)
+}

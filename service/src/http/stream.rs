@@ -1,0 +1,155 @@
+//! A client's connection as bytes: read in turns, and watched.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::traffic::Traffic;
+
+/// What one connection may bring before the others have their turn. The runtime itself counts reads, not
+/// bytes: it would let a client that sends fast have a thread for many megabytes.
+const TURN: usize = 64 * 1024;
+
+/// A stream that gives way to others, and whose first bytes can be looked at.
+pub(super) struct Stream<S> {
+    inner: S,
+    /// Read before, to be read again.
+    unread: Vec<u8>,
+    /// Bytes of this turn.
+    turn: usize,
+    traffic: Arc<Traffic>,
+}
+
+impl<S: AsyncRead + Unpin> Stream<S> {
+    pub(super) fn new(inner: S, traffic: Arc<Traffic>) -> Self {
+        Self { inner, unread: Vec::new(), turn: 0, traffic }
+    }
+
+    /// Gives bytes back that were read.
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        self.unread.splice(..0, bytes.iter().copied());
+    }
+
+    /// Waits until there is something to read, which may be the end: `false`.
+    pub(super) async fn begins(&mut self) -> io::Result<bool> {
+        let mut first = [0];
+        let length = self.read(&mut first).await?;
+        self.unread(&first[..length]);
+        Ok(length > 0)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.unread.is_empty() {
+            let length = this.unread.len().min(into.remaining());
+            into.put_slice(&this.unread[..length]);
+            this.unread.drain(..length);
+            if this.unread.is_empty() {
+                this.unread = Vec::new(); // a connection at rest keeps no memory for it
+            }
+            this.traffic.read();
+            return Poll::Ready(Ok(()));
+        }
+        if this.turn >= TURN {
+            this.turn = 0;
+            // A task that wakes itself goes behind those that wait already.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = into.filled().len();
+        let read = Pin::new(&mut this.inner).poll_read(context, into);
+        match read {
+            Poll::Ready(_) => {
+                this.turn += into.filled().len() - before;
+                this.traffic.read();
+            }
+            Poll::Pending => this.turn = 0,
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Stream<S> {
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.traffic.wrote(written.is_ready());
+        written
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write(context, bytes);
+        this.wrote(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write_vectored(context, slices);
+        this.wrote(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_given_back_come_first() {
+        let mut stream = Stream::new(&b"ef"[..], Arc::default());
+        stream.unread(b"cd");
+        stream.unread(b"ab");
+        assert!(stream.begins().await.unwrap());
+        let mut all = String::new();
+        stream.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "abcdef");
+        assert!(!stream.begins().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn whoever_brings_much_gives_way_after_each_turn() {
+        let brought = vec![0; 10 * TURN];
+        let mut stream = Stream::new(&brought[..], Arc::default());
+        let (mut into, mut read, mut gave_way) = (vec![0; TURN / 2], 0, 0);
+        while read < brought.len() {
+            match stream.read(&mut into).now_or_never() {
+                Some(length) => read += length.unwrap(),
+                None => gave_way += 1,
+            }
+        }
+        assert_eq!(gave_way, 9);
+    }
+}
