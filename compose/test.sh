@@ -62,6 +62,9 @@ cleanup() {
             printf '\n== %s\n' "$name"
             podman logs --tail 15 "$name" 2>&1 || true
         done
+        # Last, where whoever reads the end of this finds it.
+        printf '\n== failed after %s s and %s checks:\n' "$SECONDS" "$PASSED"
+        tail -n 20 "$WORK/errors"
     fi
     [ -z "$POSTER" ] || kill "$POSTER" 2>/dev/null || true
     if [ -z "$KEEP" ]; then
@@ -131,7 +134,7 @@ undisturbed() {
 # killed_for_memory CONTAINER: as podman saw it or, where its monitor cannot see it, as the kernel did.
 killed_for_memory() {
     [ "$(podman inspect --format '{{.State.OOMKilled}}' "$1")" = true ] ||
-        dmesg | grep -q "oom-kill:.*$(podman inspect --format '{{.Id}}' "$1")"
+        grep -q "oom-kill:.*$(podman inspect --format '{{.Id}}' "$1")" <<<"$(dmesg)"
 }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
@@ -143,6 +146,7 @@ URL="http://127.0.0.1:$PORT"
 POSTER=''
 SINGLES=("$PROJECT-alone" "$PROJECT-remap" "$PROJECT-small")
 CONFINED=(--read-only --read-only-tmpfs=false --cap-drop=all --security-opt no-new-privileges --cpus=1)
+exec 2> >(tee "$WORK/errors" >&2)
 : >"$CACHE/compose.log"
 trap cleanup EXIT
 trap 'exit 1' INT TERM
@@ -214,7 +218,9 @@ python3 local/traffic.py read "$URL" "$count"
 passed "$count events were accepted meanwhile, and each is there once, in lists and rollups"
 for name in "${PROJECT}_ingest_1" "${PROJECT}_ingest_2"; do
     address="$(podman inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$name" | cut -d' ' -f1)"
-    wget -qO- "http://$address:9090/metrics" | grep -q '^penstock_ingest_requests_total.*[1-9]' || die "$name took nothing"
+    # Whole into a variable: a `grep -q` that is content early would break the pipe, which counts as a failure.
+    metrics="$(wget -qO- "http://$address:9090/metrics")"
+    grep -q '^penstock_ingest_requests_total.*[1-9]' <<<"$metrics" || die "$name took nothing"
 done
 passed 'the load balancer used both replicas of ingest'
 undisturbed "${SERVICES[@]}" "${PROJECT}_lb_1"

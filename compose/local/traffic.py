@@ -88,11 +88,14 @@ def read(url, count):
 
 
 def rollup(url, count):
+    """Raises OSError while the rollup is behind the lists, which a flush writes at the same time."""
     status, page = request(url + "/v1/rollups/revenue?window=1d")
     if status != 200:
-        sys.exit(f"the rollup was answered with {status}: {page}")
+        raise OSError(f"the rollup was answered with {status}: {page}")
     counted = sum(row["count"] for row in page["rows"])
     total = sum(row["amount_sum"] for row in page["rows"])
+    if counted < count:
+        raise OSError(f"the rollup counts {counted} of {count}")
     if (counted, total) != (count, count * (count + 1) / 2):
         sys.exit(f"the rollup counts {counted} and sums {total}")
 

@@ -7,8 +7,10 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{LogFormat, TelemetryConfig};
 
 /// The driver of the store tells of each connection, and twice of each try to make the first one,
-/// which we name ourselves.
-const DEFAULT_FILTER: &str = "info,scylla=warn,scylla::cluster::metadata=off";
+/// which we name ourselves. It also passes on what a server warns of: Cassandra does so for every
+/// batch of more than ten partitions, which is how the sink writes.
+const DEFAULT_FILTER: &str =
+    "info,scylla=warn,scylla::cluster::metadata=off,scylla::network::connection=error";
 
 /// Starts logging. Only the first call of a process has an effect.
 pub fn init(config: &TelemetryConfig) {
