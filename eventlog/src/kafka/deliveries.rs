@@ -6,7 +6,7 @@
 //! not a pointer, so that nothing is allocated for a record, and a producer that goes away leaves
 //! nothing behind. A place is used again only when every report of its request is in.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rdkafka::{
     ClientContext, Message,
@@ -42,7 +42,9 @@ pub(super) struct Deliveries {
     observer: Observer,
     /// What is out, and what waits for that.
     pub lanes: Lanes,
-    table: Mutex<Table>,
+    table: Arc<Mutex<Table>>,
+    /// Lets [`tell_all`] look for requests that are whole.
+    whole: mpsc::Sender<()>,
     /// Why the producer cannot go on.
     fatal: Mutex<Option<String>>,
 }
@@ -51,19 +53,24 @@ pub(super) struct Deliveries {
 struct Table {
     requests: Vec<Option<Request>>,
     free: Vec<u32>,
+    /// Requests whose reports are all in, and who asked was not told.
+    whole: Vec<u32>,
 }
 
 struct Request {
     results: Results,
     waiting: usize,
-    done: Option<oneshot::Sender<Results>>,
+    done: oneshot::Sender<Results>,
 }
 
 impl Deliveries {
-    /// Also where lanes are named whose next burst may go.
+    /// Also where lanes are named whose next burst may go. Needs a tokio runtime.
     pub fn new(observer: Observer) -> (Self, mpsc::UnboundedReceiver<u16>) {
         let (lanes, named) = Lanes::new(observer.queued_bytes());
-        (Self { observer, lanes, table: Mutex::default(), fatal: Mutex::default() }, named)
+        let (whole, told) = mpsc::channel(1);
+        let table = Arc::<Mutex<Table>>::default();
+        tokio::spawn(tell_all(table.clone(), told));
+        (Self { observer, lanes, table, whole, fatal: Mutex::default() }, named)
     }
 
     /// Why the producer cannot go on, if so.
@@ -84,8 +91,7 @@ impl Deliveries {
     pub fn open(&self, records: usize) -> Option<(u32, oneshot::Receiver<Results>)> {
         let (done, results) = oneshot::channel();
         let unknown = Err(AppendError::Unknown("no report of it came".into()));
-        let request =
-            Request { results: vec![unknown; records], waiting: records, done: Some(done) };
+        let request = Request { results: vec![unknown; records], waiting: records, done };
         let mut table = locked(&self.table);
         let place = match table.free.pop() {
             Some(place) => place,
@@ -107,14 +113,22 @@ impl Deliveries {
     /// Settles a record that is in no lane.
     pub fn refuse(&self, place: u32, at: usize, why: AppendError) {
         locked(&self.table).settle(place, at, Err(why));
+        self.tell();
     }
 
-    /// Settles a record of a lane's burst.
+    /// Settles a record of a lane's burst. Whoever waits is told when all of the burst are settled:
+    /// their reports come one behind the other, and a core that is woken for the first has the others, too.
     pub fn settle(&self, word: usize, result: Result<Appended, AppendError>) {
         let at = word & (MOST_RECORDS - 1);
         let lane = (word >> AT_BITS) as u16; // cuts off the place
         locked(&self.table).settle((word >> (AT_BITS + LANE_BITS)) as u32, at, result);
-        self.lanes.answered(lane);
+        if self.lanes.answered(lane) {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        let _ = self.whole.try_send(()); // when it is full, that is to be looked at already
     }
 
     /// What is known of a request that took too long. Its place stays taken until all reports are in.
@@ -134,6 +148,13 @@ impl Deliveries {
     }
 }
 
+/// Tells whoever asked. In a task, because one that wakes others does not wake a thread for each.
+async fn tell_all(table: Arc<Mutex<Table>>, mut look: mpsc::Receiver<()>) {
+    while look.recv().await.is_some() {
+        locked(&table).tell();
+    }
+}
+
 impl Table {
     fn settle(&mut self, place: u32, record: usize, result: Result<Appended, AppendError>) {
         let Some(slot) = self.requests.get_mut(place as usize) else { return };
@@ -142,9 +163,15 @@ impl Table {
         *of_record = result;
         request.waiting -= 1;
         if request.waiting == 0 {
-            let whole = slot.take();
+            self.whole.push(place);
+        }
+    }
+
+    fn tell(&mut self) {
+        for place in self.whole.drain(..) {
+            let request = self.requests.get_mut(place as usize).and_then(Option::take);
             self.free.push(place);
-            if let Some(Request { results, done: Some(done), .. }) = whole {
+            if let Some(Request { results, done, .. }) = request {
                 let _ = done.send(results); // who asked may have gone
             }
         }
@@ -192,8 +219,6 @@ impl ClientContext for Deliveries {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
         Metrics,
@@ -209,8 +234,8 @@ mod tests {
         Ok(Appended { partition: 0, offset })
     }
 
-    #[test]
-    fn a_request_completes_with_its_last_report_and_in_its_own_order() {
+    #[tokio::test]
+    async fn a_request_completes_with_its_last_report_and_in_its_own_order() {
         let deliveries = deliveries();
         let (place, mut results) = deliveries.open(3).unwrap();
         for record in [2, 0] {
@@ -219,11 +244,11 @@ mod tests {
         assert!(results.try_recv().is_err());
         deliveries.refuse(place, 1, AppendError::Retry("full".into()));
         let expected = vec![at(0), Err(AppendError::Retry("full".into())), at(2)];
-        assert_eq!(results.try_recv().unwrap(), expected);
+        assert_eq!(results.await.unwrap(), expected);
     }
 
-    #[test]
-    fn a_place_is_used_again_only_when_all_reports_are_in() {
+    #[tokio::test]
+    async fn a_place_is_used_again_only_when_all_reports_are_in() {
         let deliveries = deliveries();
         let (first, mut asker) = deliveries.open(2).unwrap();
         locked(&deliveries.table).settle(first, 0, at(7));
@@ -234,21 +259,24 @@ mod tests {
         let (second, _second) = deliveries.open(1).unwrap();
         assert_ne!(first, second);
         locked(&deliveries.table).settle(first, 1, at(8));
+        let (other, _other) = deliveries.open(1).unwrap();
+        assert_ne!(first, other, "who asked for the first was not told yet");
+        locked(&deliveries.table).tell();
         let (third, _third) = deliveries.open(1).unwrap();
         assert_eq!(first, third);
     }
 
-    #[test]
-    fn a_word_says_request_lane_and_record() {
+    #[tokio::test]
+    async fn a_word_says_request_lane_and_record() {
         let deliveries = deliveries();
         let mut last = None;
         for _ in 0..3 {
             last = Some(deliveries.open(5).unwrap());
         }
-        let (place, mut results) = last.unwrap();
+        let (place, results) = last.unwrap();
         for record in (0..5).rev() {
             deliveries.settle(Deliveries::word(place, u16::MAX, record), at(record as u64));
         }
-        assert_eq!(results.try_recv().unwrap(), (0..5).map(at).collect::<Vec<_>>());
+        assert_eq!(results.await.unwrap(), (0..5).map(at).collect::<Vec<_>>());
     }
 }

@@ -140,11 +140,11 @@ impl Lanes {
         inner.lanes.iter_mut().enumerate().map(take).collect()
     }
 
-    /// One record of a lane's burst was reported.
-    pub fn answered(&self, lane: u16) {
+    /// One record of a lane's burst was reported. Answers whether none is left of it.
+    pub fn answered(&self, lane: u16) -> bool {
         let mut inner = locked(&self.inner);
         let Inner { lanes, bytes, .. } = &mut *inner;
-        let Some(of) = lanes.get_mut(usize::from(lane)) else { return };
+        let Some(of) = lanes.get_mut(usize::from(lane)) else { return true };
         of.out = of.out.saturating_sub(1);
         if of.out == 0 {
             let done = std::mem::take(&mut of.out_bytes);
@@ -154,6 +154,7 @@ impl Lanes {
                 let _ = self.ready.send(lane); // as above
             }
         }
+        of.out == 0
     }
 }
 
