@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
     failure::Failure,
-    time::{Asked, Moment, Range},
+    time::{Asked, Moment, Range, exact},
 };
 
 const VERSION: u8 = 1;
@@ -128,9 +128,12 @@ impl FingerprintBuilder {
 
     /// Adds the range as it was asked for: relative times stay relative here.
     pub(super) fn asked(self, asked: &Asked) -> Self {
-        [asked.from, asked.to].into_iter().fold(self, |gathered, moment| match moment {
+        [&asked.from, &asked.to].into_iter().fold(self, |gathered, moment| match moment {
             None => gathered.part("-"),
-            Some(Moment::At(micros)) => gathered.part("=").part(micros.to_be_bytes()),
+            Some(Moment::At(time)) => {
+                let (micros, finer) = exact(time);
+                gathered.part("=").part([&micros.to_be_bytes(), finer.as_bytes()].concat())
+            }
             Some(Moment::Ago { ago, step }) => {
                 gathered.part("~").part(ago.to_be_bytes()).part(step.to_be_bytes())
             }

@@ -52,7 +52,7 @@ pub(super) async fn list(
     let next = loop {
         wanted.limit = step(limit - rows, rows, json.len(), page.bytes);
         let found = query.store.events(&wanted).await?;
-        for row in found.rows {
+        for row in found.rows.iter().filter(|row| asked.holds(&row.event.time)) {
             if rows > 0 {
                 json.push(b',');
             }

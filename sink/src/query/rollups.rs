@@ -1,5 +1,6 @@
 //! Rollups: what is defined, and the rows of one; and the types, which are a rollup too.
 
+use schemas::Scalar;
 use serde_json::{json, value::RawValue};
 
 use super::{
@@ -13,7 +14,10 @@ use super::{
     time::{Asked, Range, format},
     window,
 };
-use crate::store::{Aggregate, Definition, RollupQuery, StoreError, VersionId};
+use crate::{
+    group::write_value,
+    store::{Aggregate, Definition, RollupQuery, StoreError, VersionId},
+};
 
 /// The built-in rollup behind `/v1/types`: events by type, with the span of their times.
 const TYPES: &str = "_types";
@@ -110,7 +114,8 @@ pub(super) async fn rows(
     let wanted =
         params.take("window").map(|text| window::parse(&text, &definition.windows)).transpose()?;
     let limit = params.take_limit(MOST, MOST)?;
-    let filters: Vec<Option<String>> = groups.iter().map(|name| params.take(name)).collect();
+    let filters: Vec<Option<String>> =
+        groups.iter().map(|name| params.take(name).map(kept)).collect();
 
     let fingerprint = filters
         .iter()
@@ -129,8 +134,8 @@ pub(super) async fn rows(
         None => asked.resolve((query.clock)())?,
     };
     let length = match wanted {
-        Some(length) => window::check(range, length).map(|()| length)?,
-        None => window::widest(range, &definition.windows)?,
+        Some(length) => window::check(range, asked.is_finer(), length).map(|()| length)?,
+        None => window::widest(range, asked.is_finer(), &definition.windows)?,
     };
 
     let scan = Scan {
@@ -302,6 +307,13 @@ fn scalars(group: &str) -> Result<Vec<&RawValue>, Failure> {
     })
 }
 
+/// A text as a group has it, where long ones are shortened.
+fn kept(text: String) -> String {
+    let mut json = Vec::new();
+    write_value(Some(&Scalar::Text(text.as_str().into())), &mut json);
+    serde_json::from_slice(&json).unwrap_or(text)
+}
+
 /// Whether a group has the texts asked for. The text of a string is the string, of any other
 /// scalar what JSON writes: `3`, `true`, `null`.
 fn matches(group: &str, filters: &[Option<String>]) -> bool {
@@ -349,6 +361,21 @@ mod tests {
             fits(0, "U\"A") && fits(1, "3") && fits(2, "true") && fits(3, "null") && fits(4, "")
         );
         assert!(!fits(0, "UA") && !fits(1, "3.0") && !fits(3, ""));
+    }
+
+    #[test]
+    fn a_long_text_is_found_by_itself_and_as_it_is_answered() {
+        for long in ["z".repeat(3_000), "\u{1}é".repeat(500)] {
+            let mut group = b"[".to_vec();
+            write_value(Some(&Scalar::Text(long.as_str().into())), &mut group);
+            group.push(b']');
+            let group = String::from_utf8(group).unwrap();
+            let answered: Vec<String> = serde_json::from_str(&group).unwrap();
+            assert_ne!(answered[0], long);
+            assert!(matches(&group, &[Some(kept(long.clone()))]));
+            assert!(matches(&group, &[Some(kept(answered[0].clone()))]));
+            assert!(!matches(&group, &[Some(kept(long + "z"))]));
+        }
     }
 
     #[test]

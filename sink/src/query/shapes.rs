@@ -31,10 +31,10 @@ pub(super) struct TypePage {
 pub(super) struct TypeCount {
     r#type: Option<String>,
     count: u64,
-    /// The earliest `time`.
+    /// The earliest `time`, to the microsecond.
     #[schema(required)]
     first: Option<String>,
-    /// The latest `time`.
+    /// The latest `time`, to the microsecond.
     #[schema(required)]
     last: Option<String>,
 }

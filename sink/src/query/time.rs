@@ -1,4 +1,7 @@
 //! Times as callers write them: RFC 3339, or relative to now.
+//!
+//! Stores tell times apart to the microsecond. A bound that is finer is widened to whole ones for
+//! them, and what they find is held against the bound's own digits by [`Asked::holds`].
 
 use schemas::Timestamp;
 
@@ -17,10 +20,10 @@ const FORMS: &str = "must be a time: RFC 3339 such as `2026-01-31T12:00:00Z` (wi
     or rounded down such as `now-24h/1h`.";
 
 /// A time before it is known what `now` is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// Microseconds since the Unix epoch.
-    At(i64),
+    /// An instant, which may be finer than a microsecond.
+    At(Timestamp),
     /// So many microseconds before now, then down to a multiple of `step` since the epoch.
     Ago {
         /// How long before.
@@ -45,20 +48,20 @@ impl Moment {
         Some(Self::Ago { ago, step })
     }
 
-    /// The instant, when it is `now`.
-    pub(super) fn resolve(self, now: i64) -> i64 {
+    /// The instant, when it is `now`, as [`exact`] has it.
+    fn resolve(&self, now: i64) -> (i64, &str) {
         match self {
-            Self::At(micros) => micros,
+            Self::At(time) => exact(time),
             Self::Ago { ago, step } => {
-                let shifted = now.saturating_sub(ago);
-                shifted.saturating_sub(shifted.rem_euclid(step))
+                let shifted = now.saturating_sub(*ago);
+                (shifted.saturating_sub(shifted.rem_euclid(*step)), "")
             }
         }
     }
 }
 
 /// `from` and `to` as they were asked for; `None` is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) from: Option<Moment>,
     pub(super) to: Option<Moment>,
@@ -86,26 +89,52 @@ impl Asked {
         Ok(Self { from: moment("from")?, to: moment("to")? })
     }
 
-    /// The range, when it is `now`. One that ends before it starts is a mistake.
+    /// The range, when it is `now`, in whole microseconds that hold all of it. One that ends before
+    /// it starts is a mistake.
     pub(super) fn resolve(&self, now: i64) -> Result<Range, Failure> {
-        let range = Range {
-            from: self.from.map_or(i64::MIN, |moment| moment.resolve(now)),
-            to: self.to.map_or(i64::MAX, |moment| moment.resolve(now)),
-        };
-        if range.from > range.to {
+        let from = self.from.as_ref().map_or((i64::MIN, ""), |moment| moment.resolve(now));
+        let to = self.to.as_ref().map_or((i64::MAX, ""), |moment| moment.resolve(now));
+        if from > to {
             return Err(Failure::bad(
                 "invalid_range",
                 "The range ends before it starts",
                 "`from` must not be after `to`; `from` is in the range, `to` is not.",
             ));
         }
-        Ok(range)
+        Ok(Range { from: from.0, to: to.0.saturating_add(i64::from(!to.1.is_empty())) })
     }
+
+    /// Whether a time that is in the resolved range is in it to the last digit.
+    pub(super) fn holds(&self, time: &Timestamp) -> bool {
+        let at = exact(time);
+        !matches!(&self.from, Some(Moment::At(from)) if at < exact(from))
+            && !matches!(&self.to, Some(Moment::At(to)) if at >= exact(to))
+    }
+
+    /// Whether a bound lies within a microsecond.
+    pub(super) fn is_finer(&self) -> bool {
+        let finer = |moment: &Moment| matches!(moment, Moment::At(at) if !exact(at).1.is_empty());
+        [&self.from, &self.to].into_iter().flatten().any(finer)
+    }
+}
+
+/// Microseconds since the Unix epoch, and the digits past them. Those end in no zero, so that such
+/// pairs compare as their times do.
+pub(super) fn exact(time: &Timestamp) -> (i64, &str) {
+    let fraction = time.text.split_once('.').map_or("", |(_, fraction)| fraction);
+    let end = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
+    (time.micros, fraction[..end].get(6..).unwrap_or("").trim_end_matches('0'))
 }
 
 /// RFC 3339 in UTC, with as many digits as needed.
 pub(super) fn format(micros: i64) -> String {
     Timestamp::from_micros(micros).text
+}
+
+/// As [`format()`]; `None` outside of the years 0000 to 9999, which RFC 3339 cannot write.
+pub(super) fn format_exact(micros: i64) -> Option<String> {
+    let time = Timestamp::from_micros(micros);
+    (time.micros == micros).then_some(time.text)
 }
 
 /// Reads a length such as `90m`.
@@ -124,7 +153,7 @@ fn absolute(text: &str) -> Option<Moment> {
         b' ' if sign > 10 => format!("{}+{}", &text[..sign], &text[sign + 1..]),
         _ => text.to_owned(),
     };
-    Timestamp::parse(&repaired).ok().map(|time| Moment::At(time.micros))
+    Timestamp::parse(&repaired).ok().map(Moment::At)
 }
 
 #[cfg(test)]
@@ -135,7 +164,7 @@ mod tests {
     const NOW: i64 = 1_000 * HOUR + 30 * 60_000_000 + 7;
 
     fn resolved(text: &str) -> Option<i64> {
-        Moment::parse(text).map(|moment| moment.resolve(NOW))
+        Moment::parse(text).map(|moment| moment.resolve(NOW).0)
     }
 
     #[test]
@@ -188,11 +217,42 @@ mod tests {
         }
     }
 
+    /// From one fraction of a second to another.
+    fn asked(from: &str, to: &str) -> Asked {
+        let moment = |fraction: &str| Moment::parse(&format!("1970-01-01T00:00:00.{fraction}Z"));
+        Asked { from: moment(from), to: moment(to) }
+    }
+
     #[test]
     fn a_range_that_ends_before_it_starts_is_refused_and_an_empty_one_is_not() {
-        let asked = |from, to| Asked { from: Some(Moment::At(from)), to: Some(Moment::At(to)) };
-        assert_eq!(asked(2, 1).resolve(0).unwrap_err().problem().code, "invalid_range");
-        assert_eq!(asked(1, 1).resolve(0).unwrap(), Range { from: 1, to: 1 });
+        for (from, to) in [("000002", "000001"), ("0000019", "0000015")] {
+            let failure = asked(from, to).resolve(0).unwrap_err();
+            assert_eq!(failure.problem().code, "invalid_range");
+        }
+        let empty = asked("000001", "000001").resolve(0).unwrap();
+        assert_eq!(empty, Range { from: 1, to: 1 });
+    }
+
+    #[test]
+    fn a_range_finer_than_a_microsecond_is_widened_and_holds_what_it_says() {
+        let asked = asked("0000011", "00000150");
+        assert!(asked.is_finer());
+        assert_eq!(asked.resolve(0).unwrap(), Range { from: 1, to: 2 });
+        let holds = |fraction: &str| {
+            let text = format!("1970-01-01T01:00:00.{fraction}+01:00");
+            asked.holds(&Timestamp::parse(&text).unwrap())
+        };
+        for inside in ["0000011", "00000110", "00000111", "000001499999999999"] {
+            assert!(holds(inside), "{inside}");
+        }
+        for outside in ["000001", "00000109", "0000015", "000001500", "00000150001", "000002"] {
+            assert!(!holds(outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn zeros_past_the_microsecond_make_a_range_no_finer() {
+        assert!(!asked("000001000", "5").is_finer());
     }
 
     #[test]
@@ -204,5 +264,7 @@ mod tests {
     fn times_are_written_as_short_as_they_are() {
         assert_eq!(format(0), "1970-01-01T00:00:00Z");
         assert_eq!(format(1_500_000), "1970-01-01T00:00:01.500Z");
+        assert_eq!(format_exact(1_500_000).as_deref(), Some("1970-01-01T00:00:01.500Z"));
+        assert_eq!((format_exact(i64::MIN), format_exact(i64::MAX)), (None, None));
     }
 }

@@ -8,7 +8,7 @@ use service::config::duration;
 use super::{
     failure::Failure,
     params::echo,
-    time::{Range, format},
+    time::{Range, format_exact},
 };
 
 /// The window that holds all of time.
@@ -40,19 +40,26 @@ pub(super) fn name(window: i64) -> String {
     }
 }
 
-/// Passes when the range holds whole windows only.
-pub(super) fn check(range: Range, window: i64) -> Result<(), Failure> {
-    if aligns(range, window) {
+/// Passes when the range holds whole windows only. None begins at a bound that is `finer` than the
+/// range's microseconds.
+pub(super) fn check(range: Range, finer: bool, window: i64) -> Result<(), Failure> {
+    if !finer && aligns(range, window) {
         return Ok(());
     }
     let (mut members, mut proposed) = (Vec::new(), Vec::new());
     for (name, bound, aligned) in
         [("from", range.from, floor(range.from, window)), ("to", range.to, ceil(range.to, window))]
     {
-        if !is_open(bound) {
-            let text = format(aligned);
-            proposed.push(format!("`{name}={text}`"));
-            members.push((name, text));
+        if is_open(bound) {
+            continue;
+        }
+        match format_exact(aligned) {
+            Some(text) => {
+                proposed.push(format!("`{name}={text}`"));
+                members.push((name, text));
+            }
+            // The window reaches past what can be written, so only an open end holds it.
+            None => proposed.push(format!("no `{name}`")),
         }
     }
     let length = name(window);
@@ -72,15 +79,15 @@ pub(super) fn check(range: Range, window: i64) -> Result<(), Failure> {
 
 /// The longest window that fits the range, so that the fewest rows are read; refused with a
 /// proposal for the shortest one when none does.
-pub(super) fn widest(range: Range, kept: &[i64]) -> Result<i64, Failure> {
+pub(super) fn widest(range: Range, finer: bool, kept: &[i64]) -> Result<i64, Failure> {
     let length = |window: i64| if window == ALL_TIME { i64::MAX } else { window };
-    let fitting = kept.iter().copied().filter(|window| aligns(range, *window));
+    let fitting = kept.iter().copied().filter(|window| !finer && aligns(range, *window));
     if let Some(window) = fitting.max_by_key(|window| length(*window)) {
         return Ok(window);
     }
     let shortest = kept.iter().copied().min_by_key(|window| length(*window));
     let shortest = shortest.ok_or_else(|| Failure::internal("a rollup has no windows"))?;
-    check(range, shortest).map(|()| shortest)
+    check(range, finer, shortest).map(|()| shortest)
 }
 
 fn aligns(range: Range, window: i64) -> bool {
@@ -114,7 +121,10 @@ fn ceil(micros: i64, window: i64) -> i64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::{params::Params, time::Asked},
+        *,
+    };
 
     const HOUR: i64 = 3_600_000_000;
     const DAY: i64 = 24 * HOUR;
@@ -141,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_unaligned_range_is_refused_with_the_next_wider_one() {
-        let failure = check(range(HOUR + 1, 2 * HOUR + 1), HOUR).unwrap_err();
+        let failure = check(range(HOUR + 1, 2 * HOUR + 1), false, HOUR).unwrap_err();
         assert_eq!(failure.problem().code, "unaligned_range");
         assert_eq!(failure.problem().more["from"], "1970-01-01T01:00:00Z");
         assert_eq!(failure.problem().more["to"], "1970-01-01T03:00:00Z");
@@ -149,36 +159,84 @@ mod tests {
 
     #[test]
     fn an_open_end_aligns_and_is_not_proposed() {
-        check(range(i64::MIN, DAY), DAY).unwrap();
-        let failure = check(range(HOUR, i64::MAX), DAY).unwrap_err();
+        check(range(i64::MIN, DAY), false, DAY).unwrap();
+        let failure = check(range(HOUR, i64::MAX), false, DAY).unwrap_err();
         assert!(!failure.problem().more.contains_key("to"));
     }
 
     #[test]
     fn the_longest_window_that_fits_is_taken() {
-        assert_eq!(widest(range(0, 2 * DAY), &[HOUR, DAY]).unwrap(), DAY);
-        assert_eq!(widest(range(0, DAY + HOUR), &[HOUR, DAY]).unwrap(), HOUR);
-        assert_eq!(widest(Range::ALL, &[HOUR, DAY]).unwrap(), DAY);
-        assert_eq!(widest(Range::ALL, &[0, HOUR]).unwrap(), 0);
+        assert_eq!(widest(range(0, 2 * DAY), false, &[HOUR, DAY]).unwrap(), DAY);
+        assert_eq!(widest(range(0, DAY + HOUR), false, &[HOUR, DAY]).unwrap(), HOUR);
+        assert_eq!(widest(Range::ALL, false, &[HOUR, DAY]).unwrap(), DAY);
+        assert_eq!(widest(Range::ALL, false, &[0, HOUR]).unwrap(), 0);
     }
 
     #[test]
     fn when_no_window_fits_the_shortest_one_is_proposed() {
-        let failure = widest(range(1, DAY), &[HOUR, DAY]).unwrap_err();
+        let failure = widest(range(1, DAY), false, &[HOUR, DAY]).unwrap_err();
         assert_eq!(failure.problem().more["window"], "1h");
         assert_eq!(failure.problem().more["from"], "1970-01-01T00:00:00Z");
     }
 
+    /// What a refusal proposes, read as the parameters of the next request.
+    fn proposed(failure: &Failure) -> Range {
+        let more = &failure.problem().more;
+        let sent = ["from", "to"].map(|name| match more.get(name).and_then(|text| text.as_str()) {
+            Some(text) => format!("{name}={text}"),
+            None => String::new(),
+        });
+        let mut params = Params::parse(Some(&sent.join("&"))).unwrap();
+        Asked::take(&mut params).unwrap().resolve(0).unwrap()
+    }
+
+    #[test]
+    fn an_end_whose_window_reaches_past_what_can_be_written_is_proposed_open() {
+        let asked = range(first() + 1, last() - 1);
+        let failure = check(asked, false, 7 * DAY).unwrap_err();
+        assert_eq!(proposed(&failure), Range::ALL);
+        assert!(failure.problem().detail.contains("One that does: no `from`, no `to`."));
+    }
+
+    #[test]
+    fn a_bound_that_is_finer_never_aligns() {
+        assert_eq!(proposed(&check(range(0, DAY), true, DAY).unwrap_err()), range(0, DAY));
+        assert_eq!(proposed(&widest(range(0, DAY), true, &[DAY]).unwrap_err()), range(0, DAY));
+    }
+
+    /// The first and the last microsecond that can be written.
+    fn first() -> i64 {
+        schemas::Timestamp::from_micros(i64::MIN).micros
+    }
+
+    fn last() -> i64 {
+        schemas::Timestamp::from_micros(i64::MAX).micros
+    }
+
+    fn any_bound() -> impl Strategy<Value = i64> {
+        let near = 0..1_000 * DAY;
+        prop_oneof![
+            near.clone().prop_map(|after| first() + after),
+            near.prop_map(|before| last() - before),
+            first()..=last(),
+            Just(i64::MIN),
+            Just(i64::MAX),
+        ]
+    }
+
     proptest! {
         #[test]
-        fn what_is_proposed_aligns_and_holds_what_was_asked(
-            from in -1_000 * DAY..1_000 * DAY, length in 0..50 * DAY, minutes in 1i64..3_000,
+        fn what_is_proposed_is_accepted_and_holds_what_was_asked(
+            one in any_bound(), other in any_bound(), seconds in 1..366 * 86_400i64, finer: bool,
         ) {
-            let (window, to) = (minutes * 60_000_000, from + length);
-            let wider = range(floor(from, window), ceil(to, window));
-            prop_assert!(aligns(wider, window));
-            prop_assert!(wider.from <= from && from - wider.from < window);
-            prop_assert!(wider.to >= to && wider.to - to < window);
+            let (window, asked) = (seconds * 1_000_000, range(one.min(other), one.max(other)));
+            if let Err(failure) = check(asked, finer, window) {
+                let wider = proposed(&failure);
+                prop_assert!(check(wider, false, window).is_ok());
+                prop_assert!(wider.from <= asked.from && asked.to <= wider.to);
+                prop_assert!(is_open(wider.from) || asked.from - wider.from < window);
+                prop_assert!(is_open(wider.to) || wider.to - asked.to < window);
+            }
         }
     }
 }

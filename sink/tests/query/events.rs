@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use schemas::{Data, Event, Extension};
+use schemas::{Data, Event, Extension, Timestamp};
 use serde_json::{Value, json};
 use sink::{query::Limits, store::Store};
 
@@ -76,6 +76,58 @@ async fn from_is_in_the_range_and_to_is_not() {
         )
         .await;
     assert_eq!(ids(&[page["events"].as_array().unwrap().clone()]), [r#""/s" "1""#, r#""/s" "2""#]);
+}
+
+/// Events of a second that end in so many digits, which are their ids too.
+fn fractions(digits: &[&str]) -> Vec<Event> {
+    let of = |digits: &&str| Event {
+        time: Timestamp::parse(&format!("2026-11-01T00:00:00.{digits}Z")).unwrap(),
+        ..event("t", "/s", digits, 0)
+    };
+    digits.iter().map(of).collect()
+}
+
+#[tokio::test]
+async fn a_range_finer_than_a_microsecond_holds_what_it_says_on_every_page() {
+    let digits =
+        ["000000", "0000001", "000000100", "000000500", "0000005000001", "000000900", "000001"];
+    let server = serving(fractions(&digits)).await;
+    for (range, expected) in [
+        ("from=2026-11-01T00:00:00.000000500Z", &digits[3..]),
+        ("to=2026-11-01T00:00:00.000000500Z", &digits[..3]),
+        ("from=2026-11-01T00:00:00.0000005Z&to=2026-11-01T00:00:00.0000009Z", &digits[3..5]),
+        ("from=2026-11-01T00:00:00.0000009Z&to=2026-11-01T01:00:00.000001%2B01:00", &digits[5..6]),
+        ("from=2026-11-01T00:00:00.0000005Z&to=2026-11-01T00:00:00.0000005Z", &[]),
+    ] {
+        for order in ["asc", "desc"] {
+            let path = format!("/v1/events?type=t&{range}&order={order}&limit=1");
+            let pages = server.pages(&path, "events").await.concat();
+            let mut ids: Vec<&str> = pages.iter().map(|e| e["id"].as_str().unwrap()).collect();
+            ids.sort_unstable();
+            assert_eq!(ids, expected, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn within_a_microsecond_source_and_id_order() {
+    let mut events = fractions(&["000000900", "000000500", "000000100", "000001"]);
+    for (event, id) in events.iter_mut().zip(["a", "m", "z", "0"]) {
+        event.id = id.into();
+    }
+    let page = serving(events).await.json("/v1/events?type=t&order=asc").await;
+    let ids: Vec<&Value> = page["events"].as_array().unwrap().iter().map(|e| &e["id"]).collect();
+    assert_eq!(ids, ["a", "m", "z", "0"]);
+}
+
+#[tokio::test]
+async fn a_cursor_goes_on_only_in_a_range_of_the_same_digits() {
+    let server = serving(fractions(&["0000001", "0000002", "0000003"])).await;
+    let path = "/v1/events?type=t&limit=1&from=2026-11-01T00:00:00.0000001";
+    let first = server.json(&format!("{path}Z")).await;
+    let next = first["next"].as_str().unwrap();
+    assert_eq!(server.get(&format!("{path}5Z&cursor={next}")).await.code(), "invalid_cursor");
+    server.json(&format!("{path}0Z&cursor={next}")).await;
 }
 
 #[tokio::test]

@@ -120,6 +120,59 @@ async fn a_range_that_cuts_a_window_is_refused_with_one_that_does_not() {
 }
 
 #[tokio::test]
+async fn a_range_finer_than_a_microsecond_is_refused_with_one_that_is_not() {
+    let d = departures();
+    let server = serving(&d, vec![row(&d, HOUR, 11 * HOUR, r#"["UA",1]"#, 0, 1, &[1.0])]).await;
+    for window in ["", "&window=1h"] {
+        for (asked, from, to) in [
+            ("from=1970-01-01T12:00:00.000000500Z", "1970-01-01T12:00:00Z", None),
+            (
+                "from=1970-01-01T11:00:00Z&to=1970-01-01T11:59:59.9999995Z",
+                "1970-01-01T11:00:00Z",
+                Some("1970-01-01T12:00:00Z"),
+            ),
+        ] {
+            let answer = server.get(&format!("/v1/rollups/departures?{asked}{window}")).await;
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (400, "unaligned_range"),
+                "{asked}"
+            );
+            let problem = answer.json();
+            assert_eq!((problem["from"].as_str(), problem["to"].as_str()), (Some(from), to));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_proposed_at_the_end_of_the_years_is_accepted() {
+    let d = departures();
+    let server = serving(&d, vec![row(&d, HOUR, 0, r#"["UA",1]"#, 0, 1, &[1.0])]).await;
+    let path = "/v1/rollups/departures";
+    let asked = "from=0000-01-01T00:00:01Z&to=9999-12-31T23:59:59Z";
+    let problem = server.get(&format!("{path}?{asked}")).await.json();
+    assert_eq!(problem["code"], "unaligned_range");
+    assert_eq!(problem["from"], "0000-01-01T00:00:00Z");
+    assert_eq!(problem.get("to"), None);
+    assert!(problem["detail"].as_str().unwrap().contains("`from=0000-01-01T00:00:00Z`, no `to`."));
+    let rows = server.json(&format!("{path}?from=0000-01-01T00:00:00Z&window=1h")).await;
+    assert_eq!(rows["rows"][0]["count"], 1);
+}
+
+#[tokio::test]
+async fn a_sum_past_what_a_double_holds_is_null_and_so_is_its_average() {
+    let d = departures();
+    let large = row(&d, HOUR, 0, r#"["UA",1]"#, 0, 3, &[1.7e308, 1.7e308, 1.7e308]);
+    let answer = serving(&d, vec![large]).await.json("/v1/rollups/departures?window=1h").await;
+    let row = &answer["rows"][0];
+    assert_eq!((&row["delay_sum"], &row["delay_avg"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (row["delay_min"].as_f64(), row["delay_max"].as_f64()),
+        (Some(1.7e308), Some(1.7e308))
+    );
+}
+
+#[tokio::test]
 async fn a_relative_range_can_be_rounded_to_the_window() {
     let d = departures();
     let start = NOW - NOW.rem_euclid(HOUR);
@@ -147,6 +200,20 @@ async fn groups_are_filtered_by_the_text_of_their_values() {
     assert_eq!(count("group.gate=7&group.carrier=B6").await, 1);
     assert_eq!(count("group.carrier=null").await, 2);
     assert_eq!(count("group.carrier=").await, 0);
+}
+
+#[tokio::test]
+async fn a_long_value_is_found_by_the_whole_of_it_and_as_it_is_answered() {
+    let d = departures();
+    let whole = "z".repeat(3_000);
+    let hash = xxhash_rust::xxh3::xxh3_64(whole.as_bytes());
+    let kept = format!("{}~{hash:016x}", &whole[..128]);
+    let group = format!(r#"["{kept}",7]"#);
+    let server = serving(&d, vec![row(&d, HOUR, 0, &group, 0, 1, &[1.0])]).await;
+    for wanted in [&whole, &kept] {
+        let path = format!("/v1/rollups/departures?window=1h&group.carrier={}", encode(wanted));
+        assert_eq!(server.json(&path).await["rows"][0]["carrier"], kept);
+    }
 }
 
 #[tokio::test]
