@@ -1,6 +1,8 @@
 //! The commands as users type them, and how each ends: exit 0 on success, 1 on failure, 2 on
 //! wrong usage, with what failed on stderr.
 
+mod urls;
+
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
@@ -10,10 +12,11 @@ use reqwest::Url;
 use service::{
     auth::Scope,
     cli::{self, ConfigFile, ServiceArgs},
-    config::{TelemetryConfig, check_log_url, check_name, check_store_url},
+    config::{TelemetryConfig, check_name},
     telemetry,
 };
 
+use self::urls::Unrepeated;
 use crate::{
     demo::{self, DemoOptions},
     keys::{self, NewKey},
@@ -77,19 +80,11 @@ struct DemoArgs {
     /// Its topics are made if they are not there: events.raw, events.clean, events.dlq and
     /// penstock.schemas. A demo that comes again finds the events of the former one, and counts
     /// each once.
-    #[arg(long, value_name = "URL", value_parser = log_url)]
+    #[arg(long, value_name = "URL", value_parser = Unrepeated(urls::log))]
     log: Option<String>,
     /// Use this store instead of an embedded one, such as scylla://localhost:9042/demo
-    #[arg(long, value_name = "URL", value_parser = store_url)]
+    #[arg(long, value_name = "URL", value_parser = Unrepeated(urls::store))]
     store: Option<String>,
-}
-
-fn log_url(text: &str) -> Result<String, String> {
-    check_log_url(text).map(|()| text.to_owned())
-}
-
-fn store_url(text: &str) -> Result<String, String> {
-    check_store_url(text).map(|()| text.to_owned())
 }
 
 /// Run everything in one process
@@ -121,8 +116,16 @@ struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Explain every mistake, with its file, line and a suggestion
+    #[command(after_help = "\
+Examples:
+  penstock config check                     the defaults, and what the environment sets
+  penstock config check --config penstock.toml")]
     Check(ConfigFile),
     /// Print the effective configuration, secrets masked
+    #[command(after_help = "\
+Examples:
+  penstock config show
+  penstock config show --config penstock.toml")]
     Show(ConfigFile),
 }
 
@@ -175,7 +178,8 @@ fn name(text: &str) -> Result<String, String> {
 /// Batches that are answered with 429 or 503, or not at all, are tried again; that is safe,
 /// because every event carries its own id. For the same reason an interrupted post is resumed by
 /// running it again. Events that are refused for good are written to FILE.rejects.ndjson (an
-/// older file of that name is replaced) with the reason beside each, and the exit code is 1.
+/// older file of that name is replaced) with the reason beside each, and the exit code is 1. Of a
+/// line of more than 16 MiB its beginning is written there.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -217,11 +221,19 @@ struct SchemasArgs {
 #[derive(Debug, Subcommand)]
 enum SchemasCommand {
     /// List the types that have a schema, with their latest versions
+    #[command(after_help = "\
+Examples:
+  penstock schemas list
+  penstock schemas list --url https://pipeline:8443 --ca ca.crt --json")]
     List {
         #[command(flatten)]
         ask: AskArgs,
     },
     /// Print the schema of a type
+    #[command(after_help = "\
+Examples:
+  penstock schemas show order.placed > order.placed.avsc
+  penstock schemas show order.placed --version 2 --json")]
     Show {
         /// The event type
         #[arg(value_name = "TYPE")]
@@ -233,8 +245,15 @@ enum SchemasCommand {
         ask: AskArgs,
     },
     /// Tell whether a schema could be registered, before anything is deployed: exit 1 and why when not
+    #[command(after_help = "\
+Examples:
+  penstock schemas check order.placed.avsc --type order.placed")]
     Check(ContractArgs),
     /// Register a schema as the next version of a type's; the same one again changes nothing
+    #[command(after_help = "\
+Examples:
+  penstock schemas register order.placed.avsc --type order.placed
+  PENSTOCK_KEY=pk_... penstock schemas register order.placed.avsc --type order.placed --json")]
     Register(ContractArgs),
     Infer(InferArgs),
 }
@@ -255,7 +274,7 @@ struct ContractArgs {
 #[derive(Debug, Args)]
 struct ServerArgs {
     /// The server, over http or https
-    #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = server)]
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = Unrepeated(urls::server))]
     url: Url,
     /// A file with the API key alone in it; without, the key is in the environment's PENSTOCK_KEY,
     /// and without that none is sent
@@ -335,14 +354,6 @@ async fn schemas_command(command: SchemasCommand) -> Result<()> {
         SchemasCommand::Infer(InferArgs { file, kind, timestamps, out }) => {
             schemas::infer(&InferOptions { file, kind, timestamps, out })
         }
-    }
-}
-
-fn server(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        other => Err(format!("`{other}` is not spoken here: use http://HOST:PORT or https://HOST")),
     }
 }
 

@@ -10,7 +10,7 @@ mod progress;
 mod rejects;
 
 use std::{
-    fs::File,
+    fs::{File, FileType},
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     time::Duration,
@@ -27,6 +27,11 @@ pub use self::{
     progress::Progress,
     rejects::Rejects,
 };
+
+/// Not everything is posted, and posting it again may help as it is.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TryAgain(pub String);
 
 /// What to post, and how.
 #[derive(Clone, Debug)]
@@ -78,10 +83,12 @@ async fn post_file(poster: &Poster, path: &Path, options: &PostOptions) -> Resul
         }
         None => 0,
     };
-    outcome.with_context(|| {
-        format!(
-            "{name}: not all is posted; run it again, what is there already has no further effect"
-        )
+    outcome.map_err(|error| {
+        let then = match error.is::<TryAgain>() {
+            true => "run it again, what is there already has no further effect",
+            false => "correct this first",
+        };
+        error.context(format!("{name}: not all is posted; {then}"))
     })?;
     Ok(rejected)
 }
@@ -95,7 +102,11 @@ fn open(path: &Path) -> Result<(Input, Option<u64>)> {
     }
     let open = || File::open(path).with_context(|| format!("cannot read {}", path.display()));
     let file = open()?;
-    let regular = file.metadata().is_ok_and(|meta| meta.is_file());
+    let kind = file.metadata().map(|meta| meta.file_type());
+    if kind.as_ref().is_ok_and(FileType::is_dir) {
+        bail!("cannot read {}: it is a folder", path.display());
+    }
+    let regular = kind.is_ok_and(|kind| kind.is_file());
     let lines = if regular { count_lines(open()?).ok() } else { None };
     Ok((Box::new(BufReader::with_capacity(256 * 1024, file)), lines))
 }
@@ -142,7 +153,8 @@ pub async fn post_all(
                     under_way.spawn(async move { poster.post(batch).await });
                 }
                 Some(Err(error)) => {
-                    first_error.get_or_insert(anyhow::Error::from(error));
+                    let error = TryAgain(format!("the input could not be read on: {error}"));
+                    first_error.get_or_insert(error.into());
                     open = false;
                 }
                 None => open = false,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use reqwest::Url;
 use service::fetch::Fetcher;
 
@@ -22,7 +22,10 @@ pub struct Server {
 impl Server {
     /// What asks it, for answers of at most so many bytes, within that time.
     pub(crate) fn fetcher(&self, largest: usize, deadline: Duration) -> Result<Fetcher> {
-        let fetcher = Fetcher::new(largest, deadline).trusting(self.authorities.as_deref());
+        let mut fetcher = Fetcher::new(largest, deadline);
+        if let Some(authorities) = &self.authorities {
+            fetcher = fetcher.trusting(authorities).map_err(Error::msg)?;
+        }
         Ok(match &self.key {
             Some(key) => fetcher.with_authorization(key.as_header()?),
             None => fetcher,

@@ -17,6 +17,9 @@ pub use self::{
 };
 use crate::say;
 
+/// What some editors write at the beginning of a file in UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Lists types with their latest versions.
 pub async fn list(client: &Client, as_json: bool) -> Result<()> {
     let subjects = client.get(&["subjects"]).await?;
@@ -92,7 +95,7 @@ pub async fn register(client: &Client, file: &Path, kind: &str, as_json: bool) -
 fn body_of(file: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the schema in {}", file.display()))?;
-    Ok(json!({ "schema": text }))
+    Ok(json!({ "schema": text.trim_start_matches(BYTE_ORDER_MARK) }))
 }
 
 /// Where a type's schema goes in a folder: its name, without what a file's name cannot hold.

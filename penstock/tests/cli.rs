@@ -32,15 +32,21 @@ fn file(name: &str, text: &str) -> (TempDir, String) {
 
 #[test]
 fn help_has_examples_for_every_command() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 15] = [
         &[],
         &["demo"],
         &["run"],
         &["post"],
         &["config"],
+        &["config", "check"],
+        &["config", "show"],
         &["keys"],
         &["keys", "new"],
         &["schemas"],
+        &["schemas", "list"],
+        &["schemas", "show"],
+        &["schemas", "check"],
+        &["schemas", "register"],
         &["schemas", "infer"],
     ];
     for command in commands {
@@ -72,6 +78,24 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
+fn a_url_that_is_refused_is_not_repeated_because_it_may_hold_a_secret() {
+    let refused: [(&[&str], &str); 6] = [
+        (&["post", "x", "--url", "http://user:s3cret@127.0.0.1:1"], "PENSTOCK_KEY or"),
+        (&["post", "x", "--url", "http://127.0.0.1:1/s3cret"], "'--url <URL>' has something after"),
+        (&["schemas", "list", "--url", "http://s3cret@127.0.0.1:1"], "from --key-file"),
+        (&["schemas", "list", "--url", "http://127.0.0.1:1/?k=s3cret"], "write http://HOST:PORT"),
+        (&["demo", "--log", "kafka://u:s3cret@x"], "'--log <URL>' holds a user or password"),
+        (&["demo", "--store", "scylla://u:s3cret@x/k"], "`password` in [store]"),
+    ];
+    for (args, says) in refused {
+        let output = penstock(args);
+        let said = stderr(&output);
+        assert_eq!(code(&output), 2, "{args:?}: {said}");
+        assert!(said.contains(says) && !said.contains("s3cret"), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn every_mistake_of_a_configuration_is_explained() {
     let text = "[htpp]\n[topics]\nretention = '7x'\n";
     let (_dir, path) = file("penstock.toml", text);
@@ -92,7 +116,58 @@ fn a_program_that_does_not_compile_is_a_mistake_of_the_configuration() {
     let output = penstock(&["config", "check", "--config", &path]);
     assert_eq!(code(&output), 1);
     let said = stderr(&output);
-    assert!(said.contains("processor `p`") && said.contains("no.vrl"), "{said}");
+    let place = "penstock.toml:1:38: processors[0].steps[0]: cannot read";
+    assert!(said.contains(place) && said.contains("no.vrl"), "{said}");
+}
+
+#[test]
+fn mistakes_of_every_kind_are_told_together_each_at_its_place() {
+    let text = "\
+[topics]
+partitions = 0
+[log]
+url = 'kafka://127.0.0.1:1'
+[log.properties]
+'linger.ms' = 5
+acks = 1
+[http]
+listen = '127.0.0.1:9090'
+[[processors]]
+name = 5
+[[processors]]
+name = 'p'
+steps = [
+  { remap = 'no.vrl' },
+  { remap = { source = '.id = ' } },
+  { redact = {} },
+  {},
+]
+[[rollups]]
+name = 'r'
+type = 't'
+windows = ['1h', '1ms']
+[rollups.group_by]
+count = 'data.x'
+place = 'data..x'
+";
+    let (_dir, path) = file("penstock.toml", text);
+    let said = stderr(&penstock(&["config", "check", "--config", &path]));
+    for place in [
+        "the configuration has 11 mistakes",
+        "penstock.toml:2:1: topics.partitions: must be more than 0",
+        "penstock.toml:7:1: log.properties: acks cannot be set",
+        "penstock.toml:9:1: http.listen: 127.0.0.1:9090 is taken by admin.listen",
+        "penstock.toml:11:8: processors[0].name: must be text",
+        "penstock.toml:15:3: processors[1].steps[0]: cannot read",
+        "penstock.toml:16:3: processors[1].steps[1]: the program does not compile",
+        "penstock.toml:17:3: processors[1].steps[2]: there is no step `redact`; there is `remap`",
+        "penstock.toml:18:3: processors[1].steps[3]: must be a table of one key",
+        "penstock.toml:23:1: rollups[0].windows: `1ms` is not between 1s and 366d",
+        "penstock.toml:25:1: rollups[0].group_by.count: every row has a column `count` already",
+        "penstock.toml:26:1: rollups[0].group_by.place: ",
+    ] {
+        assert!(said.contains(place), "{place}: {said}");
+    }
 }
 
 #[test]
@@ -102,7 +177,20 @@ fn what_the_log_would_refuse_is_a_mistake_of_the_configuration() {
     let output = penstock(&["config", "check", "--config", &path]);
     assert_eq!(code(&output), 1);
     let said = stderr(&output);
-    assert!(said.contains("acks cannot be set"), "{said}");
+    assert!(said.contains("penstock.toml:4:1: log.properties: acks cannot be set"), "{said}");
+}
+
+#[test]
+fn what_the_log_would_refuse_from_the_environment_names_the_variable() {
+    let output = Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .args(["config", "check"])
+        .env("PENSTOCK__LOG__URL", "kafka://127.0.0.1:1")
+        .env("PENSTOCK__LOG__PROPERTIES", "{ acks = 1 }")
+        .output()
+        .unwrap();
+    let said = stderr(&output);
+    let place = "environment PENSTOCK__LOG__PROPERTIES: log.properties: acks cannot be set";
+    assert!(said.contains(place), "{said}");
 }
 
 #[test]
@@ -134,6 +222,15 @@ fn a_file_that_is_not_there_is_named() {
     let output = penstock(&["post", "/nowhere.ndjson"]);
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("cannot read /nowhere.ndjson"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_folder_is_not_posted_and_running_it_again_is_not_advised() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = penstock(&["post", folder.path().to_str().unwrap()]);
+    let said = stderr(&output);
+    assert_eq!(code(&output), 1);
+    assert!(said.contains("it is a folder") && !said.contains("again"), "{said}");
 }
 
 #[test]

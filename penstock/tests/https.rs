@@ -76,15 +76,36 @@ async fn a_certificate_of_another_authority_or_name_is_refused_and_said_to_be() 
     certificates(&dir.path().join("other"));
     let port = node.http_addr.port();
     for (host, ca, why) in [
-        ("localhost", "other/ca.pem", "certificate"),
-        ("127.0.0.1", "ca.pem", "certificate"),
-        ("localhost", "key.pem", "key.pem cannot be trusted"),
-        ("localhost", "nothing.pem", "nothing.pem cannot be trusted"),
+        ("https://localhost", "other/ca.pem", "certificate"),
+        ("https://127.0.0.1", "ca.pem", "certificate"),
+        ("https://localhost", "key.pem", "key.pem cannot be trusted"),
+        ("http://localhost", "key.pem", "key.pem cannot be trusted"),
+        ("https://localhost", "nothing.pem", "nothing.pem cannot be trusted"),
     ] {
-        let url = format!("https://{host}:{port}");
+        let url = format!("{host}:{port}");
         let list = ["schemas", "list", "--url", &url, "--ca", ca];
         let (code, said) = run(dir.path(), Some("ca.pem"), &list).await;
         assert!(code == 1 && said.contains(why), "{ca}: {code} {said}");
     }
+    node.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_stands_for_a_server_is_named_as_such_and_not_asked_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let own = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let (cert, key) = (dir.path().join("own.pem"), dir.path().join("own.key"));
+    std::fs::write(&cert, own.pem()).unwrap();
+    std::fs::write(&key, own.key().serialize_pem()).unwrap();
+    std::fs::write(dir.path().join("events.ndjson"), EVENT).unwrap();
+    let mut loaded = support::config(dir.path());
+    loaded.config.http.tls = Some(TlsConfig { cert, key, client_ca: None, client_auth: None });
+    let node = Node::start(loaded, Bundle::default()).await.unwrap();
+    let url = format!("https://localhost:{}", node.http_addr.port());
+    let post = ["post", "events.ndjson", "--give-up", "1h", "--url", &url, "--ca", "own.pem"];
+    let (code, said) = run(dir.path(), None, &post).await;
+    assert!(code == 1 && said.contains("CA:TRUE") && !said.contains("run it again"), "{said}");
     node.stop().await.unwrap();
 }

@@ -22,7 +22,7 @@ use service::{
     problem::Problem,
 };
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 type Answers = Box<dyn Fn(usize, &str) -> (u16, Value) + Send + Sync>;
@@ -167,10 +167,8 @@ async fn what_will_not_get_better_ends_the_post_with_the_servers_words() {
     let (server, url) = start(forbidden).await;
     let (_dir, path) = file("1\n2\n");
     let error = post_file(&path, &url, 1).await.unwrap_err();
-    assert!(
-        error.contains("not you (host_not_allowed)") && error.contains("run it again"),
-        "{error}"
-    );
+    assert!(error.contains("not you (host_not_allowed)"), "{error}");
+    assert!(error.contains("correct this first") && !error.contains("run it again"), "{error}");
     assert!(server.bodies.lock().unwrap().len() < 3);
 }
 
@@ -179,6 +177,49 @@ async fn a_server_that_is_not_there_is_named_once_patience_ends() {
     let (_dir, path) = file("1\n");
     let error = post_file(&path, "http://127.0.0.1:1", 1).await.unwrap_err();
     assert!(error.contains("gave up after 2s") && error.contains("127.0.0.1:1"), "{error}");
+    assert!(error.contains("run it again"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_within_the_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let (_dir, path) = file("1\n");
+    let error = timeout(Duration::from_secs(30), post_file(&path, &url, 1)).await.unwrap();
+    let error = error.unwrap_err();
+    assert!(error.contains("run it again") && error.contains("gave up after 2s"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_penstocks_is_not_asked_for_again() {
+    let (_server, url) = start(|_, _| (200, json!("<html>"))).await;
+    let (_dir, path) = file("1\n");
+    let error = post_file(&path, &url, 1).await.unwrap_err();
+    assert!(error.contains("is that Penstock?") && error.contains("correct this"), "{error}");
+}
+
+#[tokio::test]
+async fn a_fault_of_a_gateway_ends_the_post_and_may_have_passed_by_the_next() {
+    for (status, again) in [(502, true), (404, false), (501, false)] {
+        let (_server, url) = start(move |_, _| (status, json!({}))).await;
+        let (_dir, path) = file("1\n");
+        let error = post_file(&path, &url, 1).await.unwrap_err();
+        assert_eq!(error.contains("run it again"), again, "{error}");
+        assert_eq!(error.contains("correct this first"), !again, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_is_rejected_and_those_around_it_are_posted() {
+    let (server, url) = start(|_, body| accept(body)).await;
+    let long = "x".repeat(17 * 1024 * 1024);
+    let (dir, path) = file(&format!("1\n{long}\n3\n{long}"));
+    let error = post_file(&path, &url, 10).await.unwrap_err();
+    assert!(error.contains("rejected: 2;"), "{error}");
+    assert_eq!(*server.bodies.lock().unwrap(), ["1\n", "3\n"]);
+    let rejects = rejects(&dir);
+    assert_eq!((&rejects[0]["line"], &rejects[1]["line"]), (&json!(2), &json!(4)));
+    assert_eq!(rejects[0]["event"], "x".repeat(256));
 }
 
 #[tokio::test]

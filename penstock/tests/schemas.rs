@@ -33,7 +33,8 @@ async fn a_schema_is_checked_registered_listed_and_shown() {
     let node = node(dir.path()).await;
     let url = format!("http://{}", node.http_addr);
     let ask = async |args: &[&str]| run(dir.path(), &[args, &["--url", &url]].concat()).await;
-    std::fs::write(dir.path().join("one.avsc"), ONE).unwrap();
+    // with a byte order mark, as some editors write it
+    std::fs::write(dir.path().join("one.avsc"), format!("\u{feff}{ONE}")).unwrap();
     std::fs::write(dir.path().join("other.avsc"), OTHER).unwrap();
     let kind = "org/order placed";
 
@@ -56,6 +57,8 @@ async fn a_schema_is_checked_registered_listed_and_shown() {
     assert_eq!((code, shown), (0, serde_json::from_str(ONE).unwrap()));
     let (code, _, why) = ask(&["show", "nothing"]).await;
     assert!(code == 1 && why.contains("`nothing` is not known"), "{why}");
+    let (code, _, why) = ask(&["register", "one.avsc", "--type", "new\tty\npe"]).await;
+    assert!(code == 1 && why.contains("no control characters"), "{why}");
     node.stop().await.unwrap();
 }
 
@@ -63,6 +66,7 @@ async fn a_schema_is_checked_registered_listed_and_shown() {
 async fn a_schema_is_proposed_from_samples_of_one_or_several_types() {
     let dir = tempfile::tempdir().unwrap();
     let events = concat!(
+        "\u{feff}",
         r#"{"type":"a","data":{"x":1}}"#,
         "\n\n",
         r#"{"type":"b/c","data":{"y":"t"}}"#,

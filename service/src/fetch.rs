@@ -5,7 +5,8 @@
 //! only by using it, so what is asked must be safe to send twice.
 
 use std::{
-    path::{Path, PathBuf},
+    io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::{
-    ClientConfig, RootCertStore,
+    CertificateError, ClientConfig, OtherError, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use tokio::{
@@ -44,7 +45,7 @@ pub struct Fetcher {
     deadline: Duration,
     authorization: Option<HeaderValue>,
     /// Whom to trust in place of whom the operating system trusts.
-    authorities: Option<PathBuf>,
+    authorities: Option<RootCertStore>,
     /// Made when the first `https` address is asked.
     tls: OnceCell<TlsSetup>,
     idle: Mutex<Vec<Idle>>,
@@ -64,6 +65,29 @@ struct TlsSetup(TlsConnector);
 impl std::fmt::Debug for TlsSetup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TlsSetup")
+    }
+}
+
+/// Why there is no whole answer. No credential is in the text.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The server cannot be trusted, which asking again does not change.
+    #[error("{0}")]
+    Untrusted(String),
+    /// Anything else.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
+impl From<String> for FetchError {
+    fn from(why: String) -> Self {
+        Self::Unanswered(why)
+    }
+}
+
+impl From<FetchError> for String {
+    fn from(error: FetchError) -> Self {
+        error.to_string()
     }
 }
 
@@ -110,16 +134,18 @@ impl Fetcher {
 
     /// Trusting these authorities alone, a PEM file, in place of those of the operating system
     /// (or of `SSL_CERT_FILE`).
-    #[must_use]
-    pub fn trusting(self, authorities: Option<&Path>) -> Self {
-        Self { authorities: authorities.map(Path::to_owned), ..self }
+    ///
+    /// # Errors
+    /// It cannot be read, or holds no certificate.
+    pub fn trusting(self, authorities: &Path) -> Result<Self, String> {
+        Ok(Self { authorities: Some(roots_in(authorities)?), ..self })
     }
 
     /// `GET`.
     ///
     /// # Errors
-    /// Why there is no whole answer; what status it has is no error. No credential is in the text.
-    pub async fn get(&self, url: &str) -> Result<Fetched, String> {
+    /// Why there is no whole answer; what status it has is no error.
+    pub async fn get(&self, url: &str) -> Result<Fetched, FetchError> {
         self.ask(Method::GET, url, None).await
     }
 
@@ -132,7 +158,7 @@ impl Fetcher {
         url: &str,
         kind: &'static str,
         body: Bytes,
-    ) -> Result<Fetched, String> {
+    ) -> Result<Fetched, FetchError> {
         self.ask(Method::POST, url, Some((HeaderValue::from_static(kind), body))).await
     }
 
@@ -141,7 +167,7 @@ impl Fetcher {
         method: Method,
         url: &str,
         body: Option<(HeaderValue, Bytes)>,
-    ) -> Result<Fetched, String> {
+    ) -> Result<Fetched, FetchError> {
         let uri: Uri = url.parse().map_err(|_| "the URL cannot be read".to_owned())?;
         let origin = format!(
             "{}://{}",
@@ -165,9 +191,9 @@ impl Fetcher {
             let request = self.request(&method, &uri, body.as_ref())?;
             let fetched = self.exchange(&mut sender, request).await?;
             self.keep(&origin, sender);
-            Ok::<Fetched, String>(fetched)
+            Ok::<Fetched, FetchError>(fetched)
         };
-        let late = || Err(format!("there was no answer within {:?}", self.deadline));
+        let late = || Err(format!("there was no answer within {:?}", self.deadline).into());
         timeout(self.deadline, answer).await.unwrap_or_else(|_| late())
     }
 
@@ -205,27 +231,32 @@ impl Fetcher {
         Ok(Fetched { status: head.status, headers: head.headers, body: body.to_bytes() })
     }
 
-    async fn connect(&self, uri: &Uri) -> Result<SendRequest<Full<Bytes>>, String> {
-        let host = uri.host().ok_or("the URL names no host")?.trim_matches(['[', ']']).to_owned();
+    async fn connect(&self, uri: &Uri) -> Result<SendRequest<Full<Bytes>>, FetchError> {
+        let host = uri.host().ok_or_else(|| "the URL names no host".to_owned())?;
+        let host = host.trim_matches(['[', ']']).to_owned();
         let secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|e| e.to_string())?;
         let _ = stream.set_nodelay(true); // it would only be slower
         if !secure {
-            return open(stream).await;
+            return Ok(open(stream).await?);
         }
         let name =
             ServerName::try_from(host).map_err(|_| "the host has no name for TLS".to_owned())?;
         let TlsSetup(connector) = self.tls.get_or_try_init(|| self.tls()).await?.clone();
-        open(connector.connect(name, stream).await.map_err(|error| error.to_string())?).await
+        let secured = connector.connect(name, stream).await.map_err(|error| unsecured(&error))?;
+        Ok(open(secured).await?)
     }
 
     /// Trusts whom it was told to, or whom the operating system trusts.
     async fn tls(&self) -> Result<TlsSetup, String> {
-        let authorities = self.authorities.clone();
-        let load = tokio::task::spawn_blocking(move || roots(authorities.as_deref()));
-        let roots =
-            load.await.map_err(|_| "the trusted certificates cannot be read".to_owned())??;
+        let roots = match &self.authorities {
+            Some(roots) => roots.clone(),
+            None => {
+                let load = tokio::task::spawn_blocking(roots_of_system);
+                load.await.map_err(|_| "the trusted certificates cannot be read".to_owned())??
+            }
+        };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -251,29 +282,48 @@ impl Fetcher {
     }
 }
 
-fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
+fn roots_in(path: &Path) -> Result<RootCertStore, String> {
+    let unusable = |why: String| format!("{} cannot be trusted: {why}", path.display());
     let mut roots = RootCertStore::empty();
-    match authorities {
-        Some(path) => {
-            let unusable = |why: String| format!("{} cannot be trusted: {why}", path.display());
-            let found = CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| unusable(error.to_string()))?;
-            for certificate in found {
-                roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(unusable("it holds no certificate".into()));
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err("there are no trusted certificates: install ca-certificates".into());
-            }
-        }
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable(error.to_string()))?;
+    for certificate in found {
+        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable("it holds no certificate".into()));
     }
     Ok(roots)
+}
+
+fn roots_of_system() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("there are no trusted certificates: install ca-certificates".into());
+    }
+    Ok(roots)
+}
+
+/// Why a connection could not be made secure.
+fn unsecured(error: &io::Error) -> FetchError {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(why)) = inner else {
+        return FetchError::Unanswered(error.to_string());
+    };
+    let authority = match why {
+        CertificateError::Other(OtherError(why)) => {
+            matches!(why.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    };
+    FetchError::Untrusted(match authority {
+        true => "the server's certificate is an authority's own (CA:TRUE) and cannot stand for a \
+                 server: give the server one with CA:FALSE"
+            .into(),
+        false => error.to_string(),
+    })
 }
 
 async fn open<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>

@@ -2,29 +2,29 @@
 //!
 //! The rules are those of the HTTP API: a 2xx never needs a retry; 408, 429, 503 and a broken
 //! connection are retried as a whole, which is safe because every event carries its own id;
-//! anything else will not get better.
+//! anything else ends the post, with [`TryAgain`] where a later one may do better.
 
 use std::{
     hash::{BuildHasher, RandomState},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use http::{HeaderMap, StatusCode, header};
 use reqwest::Url;
 use serde::Deserialize;
-use service::fetch::{Fetched, Fetcher};
-use tokio::time::sleep;
+use service::fetch::{FetchError, Fetched, Fetcher};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::batch::Batch;
+use super::{TryAgain, batch::Batch};
 use crate::remote::Server;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A server that asks for more patience than this is asked again sooner.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
-/// Longer than the server may take by default.
+/// Longer than the server may take by default. An attempt never outlasts the time to give up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bytes of an answer at most: every event of a batch may be in it with its faults.
@@ -48,7 +48,7 @@ pub struct Posted {
 }
 
 /// An event that was refused for good.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// Its line in the file.
     pub line: u64,
@@ -58,7 +58,7 @@ pub struct Reject {
     pub detail: String,
     /// Where in the event, as a JSON pointer.
     pub pointer: Option<String>,
-    /// The event as it was sent.
+    /// The event as it was sent; of a line that is too long, its beginning.
     pub event: Vec<u8>,
 }
 
@@ -94,12 +94,13 @@ impl Poster {
         Ok(Self { fetcher, url, give_up })
     }
 
-    /// Posts a batch. An error means that some of it is not acknowledged and that trying on does
-    /// not help.
-    pub async fn post(&self, batch: Batch) -> Result<Posted> {
+    /// Posts a batch. An error means that some of it is not acknowledged: [`TryAgain`], or
+    /// something that does not get better by itself.
+    pub async fn post(&self, mut batch: Batch) -> Result<Posted> {
         let mut posted = Posted::default();
+        let too_long = batch.too_long.take();
         // A batch that is too large is tried in halves, so that one huge event harms only itself.
-        let mut open = vec![batch];
+        let mut open = Vec::from_iter((!batch.is_empty()).then_some(batch));
         while let Some(batch) = open.pop() {
             match self.post_whole(&batch).await? {
                 Ok(more) => {
@@ -113,6 +114,7 @@ impl Poster {
                 Err(detail) => posted.rejects.extend(too_large(&batch, &detail)),
             }
         }
+        posted.rejects.extend(too_long);
         Ok(posted)
     }
 
@@ -121,14 +123,14 @@ impl Poster {
         let deadline = Instant::now() + self.give_up;
         let mut pause = FIRST_PAUSE;
         loop {
-            let (why, after) = match self.attempt(batch).await? {
+            let (why, after) = match self.attempt(batch, deadline).await? {
                 Attempt::Done(posted) => return Ok(Ok(posted)),
                 Attempt::TooLarge(detail) => return Ok(Err(detail)),
                 Attempt::Retry { why, after } => (why, after),
             };
             let wait = after.unwrap_or(jittered(pause));
             if Instant::now() + wait > deadline {
-                bail!("gave up after {:?}: {why}", self.give_up);
+                return Err(TryAgain(format!("gave up after {:?}: {why}", self.give_up)).into());
             }
             if wait >= Duration::from_secs(1) {
                 tracing::warn!("{why}; trying again");
@@ -138,14 +140,19 @@ impl Poster {
         }
     }
 
-    async fn attempt(&self, batch: &Batch) -> Result<Attempt> {
+    async fn attempt(&self, batch: &Batch, deadline: Instant) -> Result<Attempt> {
         let body = batch.body().to_vec().into();
-        let sent = self.fetcher.post(self.url.as_str(), "application/x-ndjson", body).await;
-        let Fetched { status, headers, body } = match sent {
+        let sent = self.fetcher.post(self.url.as_str(), "application/x-ndjson", body);
+        let sent = timeout_at(deadline, sent).await;
+        let late = |_| Err(FetchError::Unanswered("there was none until then".into()));
+        let Fetched { status, headers, body } = match sent.unwrap_or_else(late) {
             Ok(fetched) => fetched,
-            Err(why) => {
-                let why = format!("no answer from {}: {why}", self.url);
-                return Ok(Attempt::Retry { why, after: None });
+            Err(error) => {
+                let why = format!("no answer from {}: {error}", self.url);
+                return match error {
+                    FetchError::Untrusted(_) => Err(anyhow!(why)),
+                    FetchError::Unanswered(_) => Ok(Attempt::Retry { why, after: None }),
+                };
             }
         };
         let after = retry_after(&headers);
@@ -169,6 +176,10 @@ impl Poster {
                 let said = said(status, answer, &self.url);
                 Err(anyhow!("{said}; the key comes from PENSTOCK_KEY or --key-file"))
             }
+            // A gateway's, or a fault within the server: it may have passed by the next time.
+            StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::GATEWAY_TIMEOUT => Err(TryAgain(said(status, answer, &self.url)).into()),
             _ => Err(anyhow!(said(status, answer, &self.url))),
         }
     }

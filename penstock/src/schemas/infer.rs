@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use schemas::infer::Samples;
 use serde_json::Value;
 
-use super::file_of;
+use super::{BYTE_ORDER_MARK, file_of};
 use crate::say;
 
 /// Where samples are, and what to make of them.
@@ -70,11 +70,15 @@ fn samples(input: impl BufRead, only: Option<&str>) -> Result<BTreeMap<String, S
     let mut types: BTreeMap<String, Samples> = BTreeMap::new();
     for (line, text) in input.lines().enumerate() {
         let (line, text) = (line + 1, text?);
+        let text = match line {
+            1 => text.trim_start_matches(BYTE_ORDER_MARK),
+            _ => &text,
+        };
         if text.trim().is_empty() {
             continue;
         }
         let event: Value =
-            serde_json::from_str(&text).with_context(|| format!("line {line} is not JSON"))?;
+            serde_json::from_str(text).with_context(|| format!("line {line} is not JSON"))?;
         let Some(kind) = event.get("type").and_then(Value::as_str) else {
             bail!("line {line} is no event: it has no `type`");
         };
