@@ -1,8 +1,7 @@
 //! Reading a body: within its limit and the budget of all requests.
 //!
 //! Every byte that is kept is charged to the request's [`Share`] when it arrives. A body that is
-//! refused is read to its end and thrown away, within bounds: a client that is still sending
-//! would otherwise meet a reset connection instead of its answer.
+//! refused is left to whoever refuses it, to be [discarded](service::http::discard).
 
 use std::time::Duration;
 
@@ -11,11 +10,6 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use crate::{budget::Share, refusal::Refusal};
-
-/// How much of a refused body is thrown away before the connection is given up.
-const DISCARD_BYTES: usize = 256 * 1024 * 1024;
-/// How long that may take.
-const DISCARD_TIME: Duration = Duration::from_secs(10);
 
 /// The announced length of a body.
 pub fn declared(body: &Body) -> Option<usize> {
@@ -52,22 +46,6 @@ pub async fn read(
         share.fit(&mut bytes);
     }
     Ok(bytes)
-}
-
-/// Reads and forgets the rest of a body, up to 256 MiB or 10 s.
-pub async fn discard(body: &mut Body) {
-    let all = async {
-        let mut left = DISCARD_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
-            let bytes = frame.into_data().map_or(0, |data| data.len());
-            match left.checked_sub(bytes) {
-                Some(rest) => left = rest,
-                None => return,
-            }
-        }
-    };
-    // Whether it was all of it does not matter: the answer is sent in any case.
-    let _ = timeout(DISCARD_TIME, all).await;
 }
 
 #[cfg(test)]

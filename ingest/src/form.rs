@@ -4,7 +4,7 @@
 //! JSON is UTF-8 (RFC 8259 8.1), so any other character set is refused rather than misread.
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName},
 };
 
@@ -111,10 +111,16 @@ impl Head {
 
 fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
     let binary = BINARY_MARKS.iter().any(|mark| headers.contains_key(mark));
-    let Some(value) = headers.get(CONTENT_TYPE) else {
+    let mut values = headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    let Some(value) = values.next() else {
         return if binary { Ok(Form::Binary) } else { Err(Refusal::MissingContentType) };
     };
-    let value = String::from_utf8_lossy(value.as_bytes());
+    let value = String::from_utf8_lossy(value);
+    if let Some(second) = values.next() {
+        // One of them is wrong, and which is not for us to guess (RFC 9110, 8.3).
+        let both = format!("{value}, {}", String::from_utf8_lossy(second));
+        return Err(Refusal::UnknownContentType(shown(&both)));
+    }
     let (media_type, parameters) = value.split_once(';').unwrap_or((&value, ""));
     let media_type = media_type.trim();
     let known = CONTENT_TYPES.iter().position(|known| known.eq_ignore_ascii_case(media_type));
@@ -229,6 +235,15 @@ mod tests {
         assert_eq!(form_of("Application/JSON ; Charset=\"UTF-8\"; a=b"), Some(Form::Plain));
         assert_eq!(form_of("application/jsonx"), None);
         assert_eq!(form_of("text/plain"), None);
+    }
+
+    #[test]
+    fn of_two_content_types_none_is_chosen() {
+        let both = [("content-type", "application/json"), ("content-type", "application/x-ndjson")];
+        let said = "application/json, application/x-ndjson";
+        assert_eq!(head(&both), Err(Refusal::UnknownContentType(said.into())));
+        let binary = [both[0], both[1], ("ce-id", "1")];
+        assert!(matches!(head(&binary), Err(Refusal::UnknownContentType(_))));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use schemas::{
 };
 use service::{
     auth::{Caller, Scope},
-    http::request_id,
+    http::{Allowance, discard, request_id},
     problem::Problem,
 };
 use tokio::{
@@ -177,7 +177,7 @@ impl Door {
             Err(refusal) => {
                 // Polling the body would tell a client that asked first to go on sending it.
                 if !expects_continue(&parts.headers) {
-                    body::discard(&mut body).await;
+                    discard(&mut body, Allowance::CALLER).await;
                 }
                 return Err(refusal);
             }
@@ -256,7 +256,7 @@ impl Door {
             Ok(Err(refusal @ Refusal::Stalled(_))) => Err(refusal),
             Ok(Err(refusal)) => {
                 share.shrink(usize::MAX);
-                body::discard(body).await;
+                discard(body, Allowance::CALLER).await;
                 Err(refusal)
             }
             Err(_) => Err(Refusal::TooSlow(config.timeout)),

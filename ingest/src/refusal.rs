@@ -40,7 +40,11 @@ pub enum Refusal {
     #[error("the request has no Content-Type; known are {}", CONTENT_TYPES.join(", "))]
     MissingContentType,
     /// A content type that is none of ours.
-    #[error("the content type {0:?} is not known; known are {known}", known = CONTENT_TYPES.join(", "))]
+    #[error(
+        "the content type {0:?} is not known; known are {known}, and any other one in binary mode, with \
+         the attributes of the event in headers: ce-specversion, ce-id, ce-source, ce-type",
+        known = CONTENT_TYPES.join(", ")
+    )]
     UnknownContentType(String),
     /// A character set other than UTF-8.
     #[error("the charset {0:?} is not known; events are UTF-8")]
@@ -243,7 +247,11 @@ impl Refusal {
         let problem = match status {
             StatusCode::UNSUPPORTED_MEDIA_TYPE => problem.with(
                 "known",
-                if code == "unknown_encoding" { &ENCODINGS[..] } else { &CONTENT_TYPES[..] },
+                match code {
+                    "unknown_encoding" => &ENCODINGS[..],
+                    "unknown_charset" => &["utf-8"],
+                    _ => &CONTENT_TYPES[..],
+                },
             ),
             _ => problem,
         };

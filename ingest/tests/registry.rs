@@ -146,6 +146,11 @@ async fn a_body_of_another_kind_or_too_large_is_refused() {
     let good = json!({ "schema": ONE }).to_string();
     assert_eq!(send("text/plain", good.clone()).await, 415);
     assert_eq!(send("application/json", "{".into()).await, 400);
+    let members = json!([ONE, null, null, null, null, null, null]);
+    assert_eq!(send("application/json", members.to_string()).await, 422, "not an object");
+    let compressed = reqwest::Client::new().post(&url).header("content-encoding", "gzip");
+    let compressed = compressed.header("content-type", "application/json").body(good.clone());
+    assert_eq!(compressed.send().await.unwrap().status(), 415);
     assert_eq!(send("application/json", " ".repeat(600_000) + &good).await, 413);
     assert_eq!(send("application/json", good).await, 200);
 }

@@ -80,10 +80,22 @@ fn parse(text: &[u8]) -> Result<Members<'_>, Fault> {
         // serde would describe the value that it found instead, so it is not asked for an object
         return Err(match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => Fault::new("not_an_object", String::new(), "an event is a JSON object"),
-            Err(e) => invalid(format!("not JSON: {e}")),
+            Err(e) => not_json(text, &e),
         });
     }
-    serde_json::from_str(text).map_err(|e| invalid(format!("not JSON: {e}")))
+    serde_json::from_str(text).map_err(|e| not_json(text, &e))
+}
+
+/// serde_json counts lines from the event's own first one: a position within a body is told elsewhere.
+fn not_json(text: &str, error: &serde_json::Error) -> Fault {
+    let what = error.to_string();
+    let what = what.rsplit_once(" at line ").map_or(&*what, |(what, _)| what);
+    let line = match text.contains('\n') {
+        true => format!("line {}, ", error.line()),
+        false => String::new(),
+    };
+    let detail = format!("not JSON: {what} at {line}column {} of the event", error.column());
+    Fault::new("invalid_json", String::new(), detail)
 }
 
 /// Judges the members and collects what is wrong.

@@ -1,4 +1,4 @@
-//! The operators' listener: `/livez`, `/readyz` and `/metrics`.
+//! The operators' listener: `/livez`, `/readyz` and `/metrics`, which `/` lists.
 //!
 //! It answers from what the parts of the process last said of themselves and asks nobody, so it
 //! works while the log or the store hangs. It is the last listener to close, so that a drain can
@@ -29,6 +29,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let router = Router::new()
+        .route("/", get(|| async { "/livez\n/readyz\n/metrics\n" }))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz).with_state(health))
         .route("/metrics", get(metrics_text).with_state(metrics));

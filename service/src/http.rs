@@ -7,6 +7,7 @@
 //! connections that look idle are closed last, after a grace: a request may be under way on them.
 
 mod connection;
+mod discard;
 mod host;
 mod manners;
 mod metrics;
@@ -33,6 +34,7 @@ use self::{
     tls::Tls,
 };
 pub use self::{
+    discard::{Allowance, discard},
     host::{Admission, check_listen},
     metrics::Metrics,
     routes::Routes,

@@ -109,12 +109,14 @@ fn complete(document: &mut openapi::OpenApi, anybody: bool) {
 fn complete_operation(operation: &mut Operation, anybody: bool) {
     let nothing = anybody.then(SecurityRequirement::default);
     let schemes = SCHEMES.map(|(name, ..)| SecurityRequirement::new(name, [] as [&str; 0]));
+    // Those of pages that say themselves that they are for anybody.
+    let open = operation.security.is_some();
     operation.security.get_or_insert_with(|| nothing.into_iter().chain(schemes).collect());
     let answers = &mut operation.responses.responses;
-    for (status, description) in ANYWHERE {
-        answers.entry(status.to_owned()).or_insert_with(|| {
-            let answer = ResponseBuilder::new().description(description);
-            match status {
+    for (status, description) in ANYWHERE.iter().filter(|(status, _)| !open || *status != "401") {
+        answers.entry((*status).to_owned()).or_insert_with(|| {
+            let answer = ResponseBuilder::new().description(*description);
+            match *status {
                 "431" => answer.build().into(),
                 _ => answer.content(PROBLEM_JSON, problem()).build().into(),
             }

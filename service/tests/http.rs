@@ -213,6 +213,8 @@ async fn one_connection_too_many_is_told_so_and_the_others_are_served() {
     answer(&mut first).await.unwrap();
     let shed = server.ask(&request("/fast")).await;
     assert!(shed.starts_with("HTTP/1.1 503 ") && shed.contains("retry-after: 1\r\n"), "{shed}");
+    let id = shed.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+    assert!(shed.contains(&format!("\"request_id\":\"{id}\"")), "{shed}");
     first.write_all(request("/fast").as_bytes()).await.unwrap();
     assert!(answer(&mut first).await.unwrap().ends_with("fast"));
     drop(first);

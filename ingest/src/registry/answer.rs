@@ -17,11 +17,13 @@ use http::{
 };
 use schemas::{Denied, RegisterError, RegistryError};
 use serde::Serialize;
-use service::{http::request_id, problem::Problem};
+use service::{
+    http::{Allowance, discard, request_id},
+    problem::Problem,
+};
 use utoipa::ToSchema;
 
 use super::request::MAX_BODY;
-use crate::body;
 
 /// The media type of every body here, but of problems.
 pub(super) const MEDIA_TYPE_NAME: &str = "application/vnd.schemaregistry.v1+json";
@@ -91,8 +93,10 @@ pub(super) enum Failure {
     TooLarge,
     /// A body of another kind.
     MediaType,
-    /// The registry cannot answer now.
-    Unavailable(String),
+    /// A body that is compressed.
+    Encoding,
+    /// The registry cannot answer now. Why is for those who run it: it may tell of their disks and brokers.
+    Unavailable,
     /// Not within the deadline.
     Late,
     /// A defect.
@@ -156,7 +160,18 @@ impl Failure {
                 415,
                 "the content type is not known: send application/vnd.schemaregistry.v1+json".into(),
             ),
-            Self::Unavailable(why) => (S::SERVICE_UNAVAILABLE, 50001, why.clone()),
+            Self::Encoding => (
+                S::UNSUPPORTED_MEDIA_TYPE,
+                415,
+                "a Content-Encoding is not undone here: send the schema as it is".into(),
+            ),
+            Self::Unavailable => (
+                S::SERVICE_UNAVAILABLE,
+                50001,
+                "the registry cannot be read or written now: retry later; the log of the server \
+                 says why"
+                    .into(),
+            ),
             Self::Late => {
                 (S::SERVICE_UNAVAILABLE, 50002, "not within the deadline: retry later".into())
             }
@@ -192,7 +207,12 @@ impl From<Denied> for Failure {
 
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
-        Self::Unavailable(error.to_string())
+        tracing::warn!(
+            request_id = request_id::current().unwrap_or_default(),
+            %error,
+            "the registry could not answer"
+        );
+        Self::Unavailable
     }
 }
 
@@ -253,7 +273,7 @@ pub(super) async fn no_method(request: Request) -> Failure {
     refuse(request.into_body(), Failure::NoMethod).await
 }
 
-async fn refuse(mut body: Body, failure: Failure) -> Failure {
-    body::discard(&mut body).await;
+async fn refuse(body: Body, failure: Failure) -> Failure {
+    discard(body, Allowance::CALLER).await;
     failure
 }

@@ -8,8 +8,9 @@ use axum::{
     routing::any,
 };
 
+use service::http::{Allowance, discard};
+
 use super::{Reader, answer::Failure};
-use crate::body;
 
 /// The routes.
 pub(super) fn router(url: &str) -> Router {
@@ -21,6 +22,6 @@ pub(super) fn router(url: &str) -> Router {
 }
 
 async fn told(State(url): State<Arc<str>>, _: Reader, request: Request) -> Failure {
-    body::discard(&mut request.into_body()).await;
+    discard(request.into_body(), Allowance::CALLER).await;
     Failure::Elsewhere(url)
 }

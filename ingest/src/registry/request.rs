@@ -4,9 +4,12 @@ use axum::{
     extract::{FromRequestParts, Path},
     http::request::Parts,
 };
+use http::header::CONTENT_ENCODING;
 use http_body_util::{BodyExt, Limited};
 use schemas::{Draft, Reference};
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, error::Category};
+use service::http::{Allowance, discard};
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
@@ -78,9 +81,9 @@ pub(super) struct Sent {
     #[schema(maximum = 0)]
     version: Option<i64>,
     #[schema(ignore)]
-    metadata: Option<serde_json::Value>,
+    metadata: Option<Value>,
     #[schema(ignore)]
-    rule_set: Option<serde_json::Value>,
+    rule_set: Option<Value>,
 }
 
 impl Sent {
@@ -127,27 +130,35 @@ impl<T: DeserializeOwned, S: Sync> axum::extract::FromRequest<S> for Json<T> {
         let (parts, mut body) = request.into_parts();
         let given = parts.headers.get(http::header::CONTENT_TYPE);
         if !given.is_none_or(|value| value.to_str().is_ok_and(is_json)) {
-            body::discard(&mut body).await;
+            discard(&mut body, Allowance::CALLER).await;
             return Err(Failure::MediaType);
         }
+        if parts.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            discard(&mut body, Allowance::CALLER).await;
+            return Err(Failure::Encoding);
+        }
         if body::declared(&body).is_some_and(|bytes| bytes > MAX_BODY) {
-            body::discard(&mut body).await;
+            discard(&mut body, Allowance::CALLER).await;
             return Err(Failure::TooLarge);
         }
         let read = Limited::new(&mut body, MAX_BODY).collect();
         let bytes = match timeout(DEADLINE, read).await {
             Ok(Ok(read)) => read.to_bytes(),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                body::discard(&mut body).await;
+                discard(&mut body, Allowance::CALLER).await;
                 return Err(Failure::TooLarge);
             }
             Ok(Err(_)) => return Err(Failure::Malformed("the body is cut short".into())),
             Err(_) => return Err(Failure::Late),
         };
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => Failure::Unprocessable(error.to_string()),
-            _ => Failure::Malformed(format!("the body is not JSON: {error}")),
-        })
+        // An object first: a type's own reader would take an array of its members as well.
+        let object: serde_json::Map<String, Value> =
+            serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
+                Category::Data => Failure::Unprocessable("the body is not a JSON object".into()),
+                _ => Failure::Malformed(format!("the body is not JSON: {error}")),
+            })?;
+        let read = serde_json::from_value(Value::Object(object)).map(Self);
+        read.map_err(|error| Failure::Unprocessable(error.to_string()))
     }
 }
 

@@ -11,7 +11,8 @@ mod signatures;
 
 use std::sync::Arc;
 
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, errors::ErrorKind};
 use serde_json::{Map, Value};
 
 use self::jwks::Jwks;
@@ -32,6 +33,8 @@ pub enum TokenFault {
     Malformed,
     #[error("its algorithm is not one that is allowed here")]
     Algorithm,
+    #[error("its header has `crit`: an extension that must be understood, and none is here")]
+    Critical,
     #[error("its key id is not in the key set of the issuer")]
     UnknownKeyId,
     #[error("its signature does not fit")]
@@ -56,6 +59,7 @@ impl TokenFault {
         match self {
             Self::Malformed => "malformed",
             Self::Algorithm => "algorithm",
+            Self::Critical => "critical",
             Self::UnknownKeyId => "unknown_key_id",
             Self::BadSignature => "bad_signature",
             Self::Expired => "expired",
@@ -123,7 +127,7 @@ impl Tokens {
 
     /// Whose token that is.
     pub async fn caller(&self, token: &str) -> Result<Caller, Unproven> {
-        let header = decode_header(token).map_err(|_| TokenFault::Malformed)?;
+        let header = header_of(token)?;
         let mut allowed = self.validations.iter().filter(|(allowed, _)| *allowed == header.alg);
         let (_, validation) = allowed.next().ok_or(TokenFault::Algorithm)?;
         let key = self.jwks.find(header.kid.as_deref(), header.alg).await?;
@@ -134,6 +138,21 @@ impl Tokens {
             namespace.filter(|name| check_name(name).is_ok()).ok_or(TokenFault::NoNamespace)?;
         let scopes = claims.get(&self.scopes_claim).map(scopes_of).unwrap_or_default();
         Ok(Caller::new(NAME, namespace, scopes))
+    }
+}
+
+/// The header of a token, if nothing in it is beyond us.
+fn header_of(token: &str) -> Result<Header, TokenFault> {
+    let encoded = token.split('.').next().unwrap_or_default();
+    let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenFault::Malformed)?;
+    let members: Map<String, Value> =
+        serde_json::from_slice(&json).map_err(|_| TokenFault::Malformed)?;
+    if members.contains_key("crit") {
+        return Err(TokenFault::Critical); // RFC 7515, 4.1.11
+    }
+    match members.get("alg").and_then(Value::as_str) {
+        Some(name) if algorithm(name).is_none() => Err(TokenFault::Algorithm),
+        _ => decode_header(token).map_err(|_| TokenFault::Malformed),
     }
 }
 

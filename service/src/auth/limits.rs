@@ -42,7 +42,8 @@ pub struct Limits {
 pub enum OverLimit {
     /// It will pass later.
     #[error(
-        "the key may post {per_second} {unit} a second; retry the whole request after {wait:?}"
+        "the key may post {per_second} {unit} a second; retry the whole request after {} s",
+        wait.as_secs() + 1
     )]
     Rate {
         /// `events` or `bytes`.

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Goodbye, manners::Manners, stream::Stream};
+use super::{Goodbye, manners::Manners, request_id, stream::Stream};
 
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -243,19 +243,22 @@ enum Ended {
 
 /// Tells a client that there are too many, without spending a place on it.
 pub(super) async fn shed(mut stream: TcpStream) {
-    let body = crate::problem::Problem::new(
+    let mut problem = crate::problem::Problem::new(
         http::StatusCode::SERVICE_UNAVAILABLE,
         "too_many_connections",
         "Too many connections",
         "the server has as many connections as it takes: retry later, or keep connections open \
          and reuse them",
-    )
-    .to_json();
+    );
+    problem.request_id = request_id::fresh();
+    let body = problem.to_json();
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: {}\r\ncontent-length: {}\r\n\
-         retry-after: 1\r\nconnection: close\r\n\r\n",
+         retry-after: 1\r\n{}: {}\r\nconnection: close\r\n\r\n",
         crate::problem::PROBLEM_JSON,
-        body.len()
+        body.len(),
+        request_id::HEADER,
+        problem.request_id,
     );
     let answer = async {
         stream.write_all(head.as_bytes()).await?;

@@ -49,8 +49,8 @@ pub fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Box<Problem>> {
         StatusCode::FORBIDDEN,
         "host_not_allowed",
         "Host not allowed",
-        "without keys only requests to localhost, 127.0.0.0/8 or [::1] are answered: use one of \
-         these in the URL",
+        "where no key is asked for only requests to localhost, 127.0.0.0/8 or [::1] are answered: \
+         use one of these in the URL",
     )))
 }
 

@@ -1,30 +1,19 @@
 //! What every request gets, whoever answers it: an id, the Host check, a caller, a count, and an
 //! answer even if the handler panics.
 
-use std::{
-    convert::Infallible,
-    panic::AssertUnwindSafe,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Instant};
 
 use axum::{Router, extract::Request, response::IntoResponse, response::Response};
-use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{Metrics, Routes, host, request_id, routes, traffic::Traffic};
+use super::{Allowance, Metrics, Routes, discard, host, request_id, routes, traffic::Traffic};
 use crate::{auth::Gate, problem::Problem};
-
-/// What is read of a body that nobody wants.
-const DISCARD_BYTES: usize = 16 * 1024 * 1024;
-const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// Pages that say what is here and show no data: nobody needs a key to look at them.
 const OPEN_PAGES: [&str; 3] = ["/", "/docs", "/openapi.json"];
@@ -96,11 +85,11 @@ async fn handle(
         && gate.is_open()
         && let Err(problem) = host::check_host(request.uri(), request.headers())
     {
-        discard(request.into_body()).await;
+        discard(request.into_body(), Allowance::STRANGER).await;
         return problem.into_response();
     }
     let Some(router) = routes.router() else {
-        discard(request.into_body()).await;
+        discard(request.into_body(), Allowance::STRANGER).await;
         return routes::starting();
     };
     let limits = match gate.caller(request.headers()).await {
@@ -111,7 +100,7 @@ async fn handle(
         }
         Err(_) if is_open_page(&request) => None,
         Err(denied) => {
-            discard(request.into_body()).await;
+            discard(request.into_body(), Allowance::STRANGER).await;
             return denied.into_response();
         }
     };
@@ -165,24 +154,4 @@ fn overloaded() -> Response {
 fn is_open_page(request: &Request<Incoming>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
         && OPEN_PAGES.contains(&request.uri().path())
-}
-
-/// Reads a body that nobody wants, a share of it: closing a connection with unread bytes resets
-/// it, and the client would not see the answer.
-pub(super) async fn discard<B>(body: B)
-where
-    B: Body<Data = Bytes>,
-{
-    let mut body = pin!(body);
-    let mut left = DISCARD_BYTES;
-    let read = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            left = left.saturating_sub(length);
-            if left == 0 {
-                break;
-            }
-        }
-    };
-    let _ = timeout(DISCARD_TIME, read).await; // what is left costs that client its answer
 }

@@ -40,7 +40,7 @@ pub fn of(headers: &HeaderMap) -> String {
 }
 
 /// Unique across processes by a random part, within one by a counter: no entropy per request.
-fn fresh() -> String {
+pub(super) fn fresh() -> String {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| uuid::Uuid::new_v4().as_u64_pair().0);
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("{:016x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))

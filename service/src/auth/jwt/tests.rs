@@ -134,7 +134,11 @@ async fn a_token_that_is_no_proof_is_refused_with_its_own_reason() {
         ("a.b.c".to_owned(), TokenFault::Malformed),
         (format!("{header}.{forged}.{signature}"), TokenFault::BadSignature),
         (format!("{message}."), TokenFault::BadSignature),
-        (of(json!({ "alg": "none" }), &claims()), TokenFault::Malformed),
+        (of(json!({ "alg": "none" }), &claims()), TokenFault::Algorithm),
+        (
+            of(json!({ "alg": "EdDSA", "kid": "ed", "crit": ["x"], "x": 1 }), &claims()),
+            TokenFault::Critical,
+        ),
         (of(json!({ "alg": "HS256", "kid": "ed" }), &claims()), TokenFault::Algorithm),
         (of(json!({ "alg": "RS512", "kid": "ed" }), &claims()), TokenFault::Algorithm),
         (of(json!({ "alg": "ES256", "kid": "ed" }), &claims()), TokenFault::UnknownKeyId),

@@ -1,0 +1,67 @@
+//! Reading what nobody wants: closing a connection with unread bytes resets it (RFC 9112, 9.6), and a
+//! client that is still sending would not see its answer.
+
+use std::{
+    pin::pin,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// What is read of one body, and how long that may take, before its client loses its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    bytes: usize,
+    time: Duration,
+}
+
+impl Allowance {
+    /// For whoever did not show a key, or asked for what is not there.
+    pub const STRANGER: Self = Self { bytes: 16 << 20, time: Duration::from_secs(2) };
+    /// For whoever may post.
+    pub const CALLER: Self = Self { bytes: 256 << 20, time: Duration::from_secs(10) };
+}
+
+/// Bytes a second of all bodies of the process: a part of a core. Those who send more are slowed down
+/// by the flow control of TCP, and the cores are for those whose bodies are wanted.
+const PACE: u32 = 256 << 20;
+/// How far ahead of the pace one may be; a timer knows milliseconds.
+const AHEAD: Duration = Duration::from_millis(4);
+
+/// When what was read would have been read at that pace.
+static PAID_UNTIL: LazyLock<Mutex<Instant>> = LazyLock::new(|| Mutex::new(Instant::now()));
+
+/// Reads and forgets what is left of a body, within the allowance. Whether that was all of it does not
+/// matter: the answer is sent in any case.
+pub async fn discard<B: Body<Data = Bytes>>(body: B, allowance: Allowance) {
+    let mut body = pin!(body);
+    let all = async {
+        let mut left = allowance.bytes;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+            keep_pace(bytes).await;
+        }
+    };
+    let _ = timeout(allowance.time, all).await;
+}
+
+async fn keep_pace(bytes: usize) {
+    let cost = Duration::from_secs_f64(bytes as f64 / f64::from(PACE));
+    let now = Instant::now();
+    let paid_until = {
+        let mut paid_until = PAID_UNTIL.lock().unwrap_or_else(PoisonError::into_inner);
+        *paid_until = (*paid_until).max(now) + cost;
+        *paid_until
+    };
+    if paid_until > now + AHEAD {
+        sleep_until(paid_until).await;
+    }
+}
