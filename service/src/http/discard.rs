@@ -65,3 +65,40 @@ async fn keep_pace(bytes: usize) {
         sleep_until(paid_until).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// Kibibytes in frames of 64, counted as they are read.
+    fn body(kib: usize, read: &AtomicUsize) -> impl Body<Data = Bytes> {
+        StreamBody::new(stream::iter((0..kib / 64).map(move |_| {
+            read.fetch_add(64, Relaxed);
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 64 * 1024])))
+        })))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_to_its_end_at_a_pace() {
+        let (begun, read) = (Instant::now(), AtomicUsize::new(0));
+        discard(body(64 * 1024, &read), Allowance::CALLER).await;
+        assert_eq!(read.into_inner(), 64 * 1024);
+        assert!(begun.elapsed() >= Duration::from_millis(240));
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_is_allowed() {
+        let read = AtomicUsize::new(0);
+        discard(body(100 * 1024, &read), Allowance::STRANGER).await;
+        assert!((16 * 1024..17 * 1024).contains(&read.into_inner()));
+    }
+}
