@@ -5,11 +5,11 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use schemas::{Backbone, backbone::Setup, topics};
 use service::{
     app::{App, announce},
-    config::{Config, Loaded, Shared},
+    config::{Config, ConfigError, Loaded, Shared},
     http, openapi, process,
 };
 use tokio::net::TcpListener;
@@ -48,7 +48,9 @@ impl Server {
     /// Checks and binds.
     pub async fn bind(loaded: Loaded) -> Result<Self> {
         let Loaded { config, file, .. } = loaded;
-        let setup = Setup::of(&config).map_err(|mistakes| anyhow!(mistakes.join("\n")))?;
+        let setup = Setup::of(&config).map_err(|found| {
+            ConfigError::of(found.iter().map(|text| config.origins.mistake_of(text)))
+        })?;
         let http = http::bind(config.http.listen, "http.listen").await?;
         let admin = http::bind(config.admin.listen, "admin.listen").await?;
         let (http_addr, admin_addr) = (http.local_addr()?, admin.local_addr()?);

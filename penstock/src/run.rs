@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use service::config::{self, Loaded, masked_url};
+use service::config::{self, ConfigError, Loaded, masked_url};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -13,7 +13,15 @@ use crate::{
 
 /// The configuration of a file, or the defaults, overridden by this process's environment.
 pub fn load(path: Option<&Path>) -> Result<Loaded> {
-    Ok(config::load_here(path)?)
+    let (loaded, mut mistakes) = config::read_here(path)?;
+    if mistakes.is_empty() {
+        return Ok(loaded);
+    }
+    // So that one mistake does not hide those that only the parts can find.
+    if let Err(further) = Plan::build(&loaded, Bundle::default()) {
+        mistakes.extend(further.mistakes);
+    }
+    Err(ConfigError::of(mistakes).into())
 }
 
 /// Runs a node until it is told to stop, or until a part of it fails.

@@ -76,24 +76,20 @@ pub struct Tally {
 
 impl Chain {
     /// Makes the steps of a configuration; relative paths in it start at the directory.
+    ///
+    /// # Errors
+    /// What is wrong with the first step that cannot be made.
     pub fn build(config: &ProcessorConfig, base_dir: &Path) -> Result<Self, StepError> {
-        let mut made: Vec<(&str, Box<dyn Step>)> = Vec::with_capacity(config.steps.len());
-        for (index, step) in config.steps.iter().enumerate() {
-            let wrong = |detail: String| StepError {
-                processor: config.name.clone(),
-                number: index + 1,
-                detail,
-            };
-            let mut entries = step.iter();
-            let (Some((name, settings)), None) = (entries.next(), entries.next()) else {
-                return Err(wrong(
-                    "a step is a table of one key, its name, such as { remap = \"program.vrl\" }"
-                        .into(),
-                ));
-            };
-            made.push((name, steps::build(name, settings, base_dir).map_err(wrong)?));
+        Ok(Self::of(made(config, base_dir).collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// As [`Chain::build`], with what is wrong with each of the steps.
+    pub fn build_or_all(config: &ProcessorConfig, base_dir: &Path) -> Result<Self, Vec<StepError>> {
+        let (mut good, mut wrong) = (Vec::new(), Vec::new());
+        for step in made(config, base_dir) {
+            step.map_or_else(|error| wrong.push(error), |step| good.push(step));
         }
-        Ok(Self::of(made))
+        if wrong.is_empty() { Ok(Self::of(good)) } else { Err(wrong) }
     }
 
     /// A chain of these steps. A name that comes again gets its place, as in `remap#2`.
@@ -177,6 +173,28 @@ impl Chain {
         };
         tally.count(index, verdict)
     }
+}
+
+/// The steps of a configuration under their names, each or what is wrong with it.
+fn made<'a>(
+    config: &'a ProcessorConfig,
+    base_dir: &'a Path,
+) -> impl Iterator<Item = Result<(&'a str, Box<dyn Step>), StepError>> {
+    config.steps.iter().enumerate().map(move |(index, step)| {
+        let wrong = |detail: String| StepError {
+            processor: config.name.clone(),
+            number: index + 1,
+            detail,
+        };
+        let mut entries = step.iter();
+        let (Some((name, settings)), None) = (entries.next(), entries.next()) else {
+            return Err(wrong(
+                "must be a table of one key, the step's name, such as { remap = \"program.vrl\" }"
+                    .into(),
+            ));
+        };
+        Ok((name.as_str(), steps::build(name, settings, base_dir).map_err(wrong)?))
+    })
 }
 
 /// Two events of one identity would be one event to every reader.

@@ -5,17 +5,17 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use schemas::{Backbone, backbone::Setup, topics};
 use service::{
     app::{App, StageId, announce},
-    config::{Config, Instance, Loaded, ProcessorConfig, Shared},
+    config::{Config, ConfigError, Instance, Loaded, Mistake, ProcessorConfig, Shared},
     http, process,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Chain, Metrics, Runner};
+use crate::{Chain, Metrics, Runner, StepError};
 
 /// A processor with its steps, ready to run.
 pub type Planned = (ProcessorConfig, Chain);
@@ -57,8 +57,10 @@ impl Server {
         let (planned, setup) = match both {
             (Ok(planned), Ok(setup)) => (planned, setup),
             (planned, setup) => {
-                let mistakes = [planned.err(), setup.err()].into_iter().flatten().flatten();
-                return Err(anyhow!(mistakes.collect::<Vec<_>>().join("\n")));
+                let origins = &loaded.config.origins;
+                let setup = setup.err().into_iter().flatten().map(|m| origins.mistake_of(&m));
+                let planned = planned.err().into_iter().flatten();
+                return Err(ConfigError::of(planned.chain(setup)).into());
             }
         };
         let config = loaded.config;
@@ -91,20 +93,40 @@ impl Server {
     }
 }
 
-/// Makes the chains of these processors, or tells every mistake in them, one an entry.
+/// Makes the chains of these processors.
+///
+/// # Errors
+/// Every mistake in them, at its step where the configuration has it.
 pub fn plan(
     loaded: &Loaded,
     processors: Vec<ProcessorConfig>,
-) -> Result<Vec<Planned>, Vec<String>> {
+) -> Result<Vec<Planned>, Vec<Mistake>> {
     let mut planned = Vec::new();
     let mut mistakes = Vec::new();
     for config in processors {
-        match Chain::build(&config, &loaded.base_dir) {
+        match Chain::build_or_all(&config, &loaded.base_dir) {
             Ok(chain) => planned.push((config, chain)),
-            Err(error) => mistakes.push(error.to_string()),
+            Err(errors) => {
+                mistakes.extend(errors.into_iter().map(|error| mistake(loaded, &config, error)));
+            }
         }
     }
     if mistakes.is_empty() { Ok(planned) } else { Err(mistakes) }
+}
+
+fn mistake(loaded: &Loaded, processor: &ProcessorConfig, error: StepError) -> Mistake {
+    let index = error.number - 1;
+    // A step that a command made is not the configuration's of that name.
+    let same = |p: &ProcessorConfig| {
+        p.name == processor.name && p.steps.get(index) == processor.steps.get(index)
+    };
+    match loaded.config.processors.iter().position(same) {
+        Some(n) => {
+            let setting = format!("processors[{n}].steps[{index}]");
+            loaded.config.origins.mistake(&setting, error.detail)
+        }
+        None => loaded.config.origins.mistake("", error.to_string()),
+    }
 }
 
 /// Every topic that these processors read or write.

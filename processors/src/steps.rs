@@ -29,7 +29,7 @@ fn unknown(name: &str) -> String {
     let close = STEPS
         .iter()
         .map(|(known, _)| (strsim::jaro_winkler(known, name), known))
-        .filter(|(likeness, _)| *likeness > 0.7)
+        .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     match close {
         Some((_, known)) => format!("there is no step `{name}`; did you mean `{known}`?"),

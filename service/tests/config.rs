@@ -99,7 +99,10 @@ fn a_mistake_in_the_environment_names_the_variable() {
         "environment PENSTOCK__HTTP__LISEN: http.lisen: unknown setting `lisen`; did you mean `listen`?",
     );
     has("environment PENSTOCK__HTPP__LISTEN: htpp: unknown setting `htpp`; did you mean `http`?");
-    has("environment PENSTOCK__TOPICS__PARTITIONS: topics.partitions: invalid type: string");
+    has(
+        "environment PENSTOCK__TOPICS__PARTITIONS: topics.partitions: must be a whole number from 0 \
+         to 4294967295, not text",
+    );
     has(
         "environment PENSTOCK__ROLLUPS__NAME: rollups: is a list: set it whole, as PENSTOCK__ROLLUPS",
     );
@@ -129,7 +132,7 @@ from = 'events.raw'
     let has = |text: &str| assert!(found.iter().any(|m| m.contains(text)), "{text}: {found:#?}");
     has("penstock.toml:2:3: http.lisen: unknown setting `lisen`; did you mean `listen`?");
     has("penstock.toml:4:13: topics.retention: `7x` is not a duration");
-    has("penstock.toml:5:14: topics.partitions: invalid type: string");
+    has("penstock.toml:5:14: topics.partitions: must be a whole number from 0 to 4294967295");
     has("penstock.toml:6:2: stor: unknown setting `stor`; did you mean `store`?");
     has("penstock.toml:10:1: rollups[0].typ: unknown setting `typ`; did you mean `type`?");
     has("rollups[0].measures: unknown setting `feild`; did you mean `field`?");
@@ -248,16 +251,20 @@ fn keys_are_read_again_in_spite_of_mistakes_elsewhere_but_not_of_their_own() {
 #[test]
 fn settings_that_do_not_fit_together_are_refused() {
     for (text, says) in [
-        ("[http]\nlisten = '0.0.0.0:80'", "http.listen: http.listen is 0.0.0.0:80, which other"),
+        ("[http]\nlisten = '0.0.0.0:80'", "1: http.listen: is 0.0.0.0:80, which other"),
         ("[http]\nlisten = 'localhost:80'", "is not an IP address and port"),
         ("[admin]\nlisten = '127.0.0.1:8080'", "admin.listen: 127.0.0.1:8080 is taken"),
+        (
+            "[http]\nlisten = '127.0.0.1:9090'",
+            "http.listen: 127.0.0.1:9090 is taken by admin.listen",
+        ),
         ("[log]\nurl = 'postgres://me:s3cret@h'", "log.url: is neither file:PATH nor kafka://"),
         ("[log]\nurl = 'file:'", "has no path"),
         ("[log]\nurl = 'file:x'\n[store]\nurl = 'file:./x'", "store.url: is the same directory"),
         ("[ingest]\nmax_event_bytes = 0", "ingest.max_event_bytes: must be more than 0"),
         ("[ingest]\nmax_in_flight_bytes = 10", "less than one body of 16777216 bytes"),
         ("[topics]\npartitions = 5000", "at most 1024"),
-        ("[schemas]\nregister = { x = 'no.avsc' }", "cannot read the schema of x"),
+        ("[schemas]\nregister = { x = 'no.avsc' }", "cannot read the schema of `x`"),
         ("[telemetry]\nfilter = 'a=b=c'", "telemetry.filter: is not a filter"),
         ("[shutdown]\ndeadline = '0s'", "shutdown.deadline: must be more than 0"),
         (
@@ -273,15 +280,16 @@ fn settings_that_do_not_fit_together_are_refused() {
         ("processors = [{ name = 'a', steps = [{}] }]", "processors[0].steps[0]: must be a table"),
         ("rollups = [{ name = '_a', type = 't', windows = ['1h'] }]", "Penstock's own"),
         ("rollups = [{ name = 'a', type = 't', windows = [] }]", "name at least one"),
-        ("rollups = [{ name = 'a', type = 't', windows = ['60m', '1h'] }]", "there twice"),
+        ("rollups = [{ name = 'a', type = 't', windows = ['60m', '1h'] }]", "`1h` is as long as"),
+        ("rollups = [{ name = 'a', type = 't', windows = ['1ms'] }]", "not between 1s and 366d"),
         (
             "rollups = [{ name = 'a', type = 't', windows = ['1h'], group_by = { count = 'x' } }]",
-            "`count` is also a column",
+            "rollups[0].group_by.count: every row has a column `count` already",
         ),
         (
             "rollups = [{ name = 'a', type = 't', windows = ['1h'], measures = { d = { field = \
              'x', of = ['p50'] } } }]",
-            "rollups[0].measures.d: `p50` is not known",
+            "rollups[0].measures.d.of: `p50` comes in a later version",
         ),
     ] {
         let found = mistakes(text, &[]);
@@ -290,6 +298,51 @@ fn settings_that_do_not_fit_together_are_refused() {
         assert!(found[0].starts_with("penstock.toml:"), "{text}: {found:#?}");
         assert!(!found[0].contains("s3cret"));
     }
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_does_not_move_the_places_of_others() {
+    let found = mistakes(
+        "[[processors]]\nname = 5\n[[processors]]\nname = 'a b'\n[[processors]]\nname = 'c'\n",
+        &[],
+    );
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[0].starts_with("penstock.toml:2:8: processors[0].name: must be text"));
+    assert!(found[1].starts_with("penstock.toml:4:1: processors[1].name: `a b`"), "{found:#?}");
+}
+
+#[test]
+fn every_wrong_type_of_an_entry_is_told_and_the_rest_is_checked() {
+    let text = "\
+[[keys]]
+name = 'a'
+hash = 5
+namespace = 'n'
+scopes = 'read'
+[[processors]]
+name = 'a b'
+delivery = 'exactlyonce'
+";
+    let found = mistakes(text, &[]);
+    let has = |text: &str| assert!(found.iter().any(|m| m.contains(text)), "{text}: {found:#?}");
+    has("penstock.toml:3:8: keys[0].hash: must be text");
+    has("penstock.toml:5:10: keys[0].scopes: must be a list");
+    has("penstock.toml:7:1: processors[0].name: `a b` is not a name");
+    has("penstock.toml:8:12: processors[0].delivery: must be one of: exactly_once, at_least_once");
+    assert_eq!(found.len(), 4, "{found:#?}");
+}
+
+#[test]
+fn what_is_inside_a_setting_is_placed_at_its_own_line() {
+    let text = "[log.properties]\nacks = 1\n[[processors]]\nname = 'a'\nsteps = [\n  {},\n]\n";
+    let loaded = good(&text.replace("{}", "{ x = 1 }"), &[("PENSTOCK__STORE__URL", "file:x")]);
+    let place = |setting: &str| {
+        let told = loaded.config.origins.mistake(setting, "").to_string();
+        told.rsplit_once('/').map_or(told.clone(), |(_, told)| told.to_owned())
+    };
+    assert_eq!(place("log.properties.acks"), "penstock.toml:2:1: log.properties.acks: ");
+    assert_eq!(place("processors[0].steps[0]"), "penstock.toml:6:3: processors[0].steps[0]: ");
+    assert_eq!(place("store.url"), "environment PENSTOCK__STORE__URL: store.url: ");
 }
 
 #[test]
@@ -333,6 +386,49 @@ fn a_property_whose_dots_made_it_a_table_is_explained_without_its_value() {
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].contains("`sasl` is table") && found[0].contains("in quotes"), "{found:#?}");
     assert!(!found[0].contains("s3cret"), "{found:#?}");
+}
+
+/// Each: a file, the environment, and what its only mistake must say.
+#[test]
+fn a_secret_of_the_wrong_type_is_not_repeated() {
+    let key = "name = 'a'\nnamespace = 'n'\nscopes = ['read']\n";
+    let properties = "PENSTOCK__LOG__PROPERTIES";
+    for (text, env, says) in [
+        ("", Some((properties, r#"{ "sasl.password" = "77777777" "#)), "must be a table, not text"),
+        ("[log]\nproperties = 'sasl.password=77777777'", None, "must be a table, not text"),
+        ("[log]\nproperties = 77777777", None, "must be a table, not a whole number"),
+        ("[log]\nproperties = ['77777777']", None, "must be a table, not a list"),
+        ("[store]\npassword = 77777777", None, "store.password: must be text, not a whole number"),
+        ("[store]\npassword = 77777777.5", None, "must be text, not a number with a fraction"),
+        (
+            "[schemas]\nregistry_password = 77777777",
+            None,
+            "schemas.registry_password: must be text",
+        ),
+        (&format!("[[keys]]\nhash = 77777777\n{key}"), None, "keys[0].hash: must be text"),
+        ("[http]\nauth = '77777777'", None, "http.auth: must be one of: none"),
+        ("[http]\nlisten = 'https://me:77777777@x'", None, "`https://***@x` is not an IP address"),
+    ] {
+        let found = mistakes(text, env.as_slice());
+        assert_eq!(found.len(), 1, "{text}: {found:#?}");
+        assert!(found[0].contains(says), "{text}: {found:#?}");
+        assert!(!found[0].contains("7777"), "{text}: {found:#?}");
+    }
+}
+
+#[test]
+fn what_is_expected_is_said_in_words() {
+    let whole = "must be a whole number from 0 to ";
+    for (text, says) in [
+        ("[topics]\npartitions = 99999999999999999999", format!("{whole}4294967295")),
+        ("[topics]\nreplication = -1", format!("{whole}65535")),
+        ("[ingest]\nmax_body_bytes = 'big'", format!("{whole}18446744073709551615, not text")),
+        ("[http]\ntls = 'on'", "must be a table, not text".into()),
+        ("[http]\nauth = 'non'", "must be one of: none; did you mean `none`?".into()),
+    ] {
+        let found = mistakes(text, &[]);
+        assert!(found[0].ends_with(&says), "{text}: {found:#?}");
+    }
 }
 
 #[test]
@@ -391,7 +487,7 @@ fn a_certificate_that_cannot_be_used_is_told_with_what_to_do() {
         (tls(&cert, &other, ""), "is not the key of the certificate"),
         (tls(&cert, &key, &format!("client_ca = '{key}'")), "http.tls.client_ca"),
         (tls(&cert, &key, "client_auth = 'required'"), "http.tls.client_auth: needs `client_ca`"),
-        (tls(&cert, &key, "client_auth = 'maybe'"), "unknown variant"),
+        (tls(&cert, &key, "client_auth = 'maybe'"), "must be one of: optional, required"),
         (format!("[http.tls]\ncert = '{cert}'"), "missing field `key`"),
         (
             tls(&cert, &key, "client_auht = 'x'"),

@@ -3,48 +3,41 @@
 //! What a definition says is its version (the hash of its content), so nothing here may depend on
 //! the order or the spelling of the configuration.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::Path;
-use service::config::{RollupConfig, duration};
+#[cfg(test)]
+pub(crate) use service::config::MAX_ALIASES;
+use service::config::{MeasureConfig, RollupConfig, check_rollups, duration};
 
 use crate::store::{Definition, Measure};
 
 /// The rollup that `/v1/types` is read from.
 pub const TYPES: &str = "_types";
 
-/// What can be asked of a measure.
+/// The order of what is kept of a measure.
 const KNOWN: [&str; 4] = ["sum", "min", "max", "avg"];
-/// Columns that every row of a rollup has.
-const RESERVED: [&str; 2] = ["start", "count"];
-/// Each window is a row per group, and a group's text is bounded by its aliases.
-const MAX_WINDOWS: usize = 8;
-pub(crate) const MAX_ALIASES: usize = 8;
-const MAX_MEASURES: usize = 32;
 
 /// The definitions that a configuration asks for, and Penstock's own.
 ///
 /// # Errors
-/// Every mistake, one a line, each with the rollup and the setting it is in.
-pub fn definitions(config: &[RollupConfig]) -> Result<Vec<Definition>, String> {
-    let mut definitions = vec![types()];
-    let mut mistakes = Vec::new();
-    let mut names = BTreeSet::new();
-    for rollup in config {
-        if !names.insert(&rollup.name) {
-            mistakes.push(format!("rollup `{}`: there are two of this name", rollup.name));
-        }
-        match definition(rollup) {
-            Ok(definition) => definitions.push(definition),
-            Err(found) => {
-                mistakes.extend(found.into_iter().map(|m| format!("rollup `{}`: {m}", rollup.name)))
-            }
-        }
+/// Every mistake: the setting, such as `rollups[0].windows`, and what is wrong with it.
+pub fn definitions(config: &[RollupConfig]) -> Result<Vec<Definition>, Vec<(String, String)>> {
+    let mut mistakes = check_rollups(config);
+    for (n, rollup) in config.iter().enumerate() {
+        let grouped =
+            rollup.group_by.iter().map(|(alias, path)| (format!("group_by.{alias}"), path));
+        let measured = rollup.measures.iter();
+        let measured = measured.map(|(alias, m)| (format!("measures.{alias}.field"), &m.field));
+        let wrong = grouped.chain(measured).filter_map(|(key, path)| {
+            Some((format!("rollups[{n}].{key}"), Path::parse(path).err()?.to_string()))
+        });
+        mistakes.extend(wrong);
     }
-    if mistakes.is_empty() { Ok(definitions) } else { Err(mistakes.join("\n")) }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    Ok(std::iter::once(types()).chain(config.iter().map(definition)).collect())
 }
 
 fn types() -> Definition {
@@ -58,130 +51,27 @@ fn types() -> Definition {
     }
 }
 
-fn definition(config: &RollupConfig) -> Result<Definition, Vec<String>> {
-    let mut mistakes = Vec::new();
-    if let Err(m) = name(&config.name) {
-        mistakes.push(m);
-    }
-    if config.kind.is_empty() {
-        mistakes.push("type: name the event type that it folds".into());
-    }
-    let windows = windows(&config.windows).unwrap_or_else(|m| {
-        mistakes.extend(m);
-        Vec::new()
-    });
-    let mut columns: BTreeSet<String> = RESERVED.iter().map(|&r| r.to_owned()).collect();
-    if config.group_by.len() > MAX_ALIASES {
-        mistakes.push(format!("group_by: at most {MAX_ALIASES} aliases"));
-    }
-    for (alias, path) in &config.group_by {
-        mistakes.extend(identifier(alias).err().map(|m| format!("group_by.{alias}: {m}")));
-        mistakes.extend(Path::parse(path).err().map(|m| format!("group_by.{alias}: {m}")));
-        if !columns.insert(alias.clone()) {
-            mistakes.push(format!("group_by.{alias}: every row has a column `{alias}` already"));
-        }
-    }
-    if config.measures.len() > MAX_MEASURES {
-        mistakes.push(format!("measures: at most {MAX_MEASURES}"));
-    }
-    let mut measures = BTreeMap::new();
-    for (alias, measure) in &config.measures {
-        let mut say = |m: String| mistakes.push(format!("measures.{alias}: {m}"));
-        identifier(alias).err().map(&mut say);
-        Path::parse(&measure.field).err().map(&mut say);
-        if measure.of.is_empty() {
-            say(format!("of: say what to keep, of {}", KNOWN.join(", ")));
-        }
-        for of in &measure.of {
-            if let Err(m) = known(of) {
-                say(m);
-            } else if !columns.insert(format!("{alias}_{of}")) {
-                say(format!("of: a column `{alias}_{of}` is there already"));
-            }
-        }
+/// Of a rollup that was checked.
+fn definition(config: &RollupConfig) -> Definition {
+    let windows = config.windows.iter().filter_map(|text| duration::parse(text).ok());
+    let windows: BTreeSet<i64> = windows.map(|window| window.as_micros() as i64).collect();
+    let measure = |(alias, measure): (&String, &MeasureConfig)| {
         // In one order, so that the order of the configuration makes no other version.
         let of = KNOWN.iter().filter(|&&k| measure.of.iter().any(|o| o == k));
         let of = of.map(|&k| k.to_owned()).collect();
-        measures.insert(alias.clone(), Measure { field: measure.field.clone(), of });
-    }
-    if !mistakes.is_empty() {
-        return Err(mistakes);
-    }
-    Ok(Definition {
+        (alias.clone(), Measure { field: measure.field.clone(), of })
+    };
+    Definition {
         name: config.name.as_str().into(),
         kind: Some(config.kind.clone()),
-        windows,
+        windows: windows.into_iter().collect(),
         group_by: config.group_by.clone(),
-        measures,
-    })
-}
-
-fn windows(texts: &[String]) -> Result<Vec<i64>, Vec<String>> {
-    let mut mistakes = Vec::new();
-    let mut windows = BTreeSet::new();
-    if texts.is_empty() {
-        mistakes.push("windows: give at least one, such as `1h`".into());
-    }
-    if texts.len() > MAX_WINDOWS {
-        mistakes.push(format!("windows: at most {MAX_WINDOWS}"));
-    }
-    for text in texts {
-        match duration::parse(text) {
-            Err(m) => mistakes.push(format!("windows: {m}")),
-            Ok(w) if w < Duration::from_secs(1) || w > Duration::from_secs(366 * 86_400) => {
-                mistakes.push(format!("windows: `{text}` is not between 1s and 366d"));
-            }
-            Ok(window) => {
-                if !windows.insert(window.as_micros() as i64) {
-                    mistakes.push(format!("windows: `{text}` is as long as another one"));
-                }
-            }
-        }
-    }
-    if mistakes.is_empty() { Ok(windows.into_iter().collect()) } else { Err(mistakes) }
-}
-
-fn name(name: &str) -> Result<(), String> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.starts_with('_') {
-        Err("name: names that begin with `_` are Penstock's own".into())
-    } else if name.is_empty() || name.len() > 100 || !name.chars().all(fine) {
-        Err("name: use 1 to 100 letters, digits, `_`, `-` and `.`".into())
-    } else {
-        Ok(())
-    }
-}
-
-fn identifier(alias: &str) -> Result<(), String> {
-    let first = alias.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
-    let rest = alias.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if first && rest && alias.len() <= 100 {
-        Ok(())
-    } else {
-        Err("an alias is a letter, then letters, digits and `_`, at most 100".into())
-    }
-}
-
-fn known(of: &str) -> Result<(), String> {
-    let quantile = of.strip_prefix('p').is_some_and(|n| n.parse::<f64>().is_ok());
-    if KNOWN.contains(&of) {
-        Ok(())
-    } else if of == "distinct" || quantile {
-        Err(format!(
-            "of: `{of}` comes in a later version (distinct counts and quantiles do); now there are {}",
-            KNOWN.join(", ")
-        ))
-    } else if of == "count" {
-        Err("of: every row has `count` without asking".into())
-    } else {
-        Err(format!("of: `{of}` is not known; there are {}", KNOWN.join(", ")))
+        measures: config.measures.iter().map(measure).collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use service::config::MeasureConfig;
-
     use super::*;
 
     fn departures() -> RollupConfig {
@@ -204,7 +94,12 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut RollupConfig)) -> String {
         let mut config = departures();
         change(&mut config);
-        definitions(&[config]).expect_err("refused")
+        lines(&definitions(&[config]).expect_err("refused"))
+    }
+
+    fn lines(mistakes: &[(String, String)]) -> String {
+        let lines: Vec<_> = mistakes.iter().map(|(setting, m)| format!("{setting}: {m}")).collect();
+        lines.join("\n")
     }
 
     #[test]
@@ -250,15 +145,19 @@ mod tests {
     fn names_are_unique_and_do_not_begin_with_an_underscore() {
         assert!(refusal(|c| c.name = "_mine".into()).contains("Penstock's own"));
         let two = definitions(&[departures(), departures()]).expect_err("refused");
-        assert!(two.contains("two of this name"));
+        assert_eq!(lines(&two), "rollups[1].name: `departures` is taken by another rollup");
     }
 
     #[test]
     fn every_mistake_is_named_at_once() {
         let found = refusal(|c| {
             c.windows = vec!["soon".into()];
-            c.group_by = [("count".to_owned(), "data.x".to_owned())].into();
+            c.group_by = [("count".to_owned(), "data..x".to_owned())].into();
+            c.measures.get_mut("delay").expect("there").field = "".into();
         });
-        assert_eq!(found.lines().count(), 2, "{found}");
+        for setting in ["windows", "group_by.count", "measures.delay.field"] {
+            assert!(found.contains(&format!("rollups[0].{setting}: ")), "{setting}: {found}");
+        }
+        assert_eq!(found.lines().count(), 4, "{found}");
     }
 }

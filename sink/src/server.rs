@@ -5,11 +5,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use schemas::{Backbone, backbone::Setup, topics};
 use service::{
     app::{App, StageId, announce},
-    config::{Config, Loaded, Shared, StoreConfig},
+    config::{Config, ConfigError, Loaded, Shared, StoreConfig},
     health::Part,
     http,
     patience::until_open,
@@ -52,8 +52,16 @@ impl Server {
     /// Checks and binds.
     pub async fn bind(loaded: Loaded) -> Result<Self> {
         let config = loaded.config;
-        let definitions = definitions(&config.rollups).map_err(|mistakes| anyhow!(mistakes))?;
-        let setup = Setup::of(&config).map_err(|mistakes| anyhow!(mistakes.join("\n")))?;
+        let (definitions, setup) = match (definitions(&config.rollups), Setup::of(&config)) {
+            (Ok(definitions), Ok(setup)) => (definitions, setup),
+            (definitions, setup) => {
+                let (rollups, setup) = (definitions.err(), setup.err());
+                let rollups = rollups.into_iter().flatten();
+                let rollups = rollups.map(|(setting, m)| config.origins.mistake(&setting, m));
+                let setup = setup.into_iter().flatten().map(|m| config.origins.mistake_of(&m));
+                return Err(ConfigError::of(rollups.chain(setup)).into());
+            }
+        };
         // Schemas are registered by those who write by them.
         let setup = Setup { contracts: Vec::new(), ..setup };
         let admin = http::bind(config.admin.listen, "admin.listen").await?;

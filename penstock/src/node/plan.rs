@@ -1,9 +1,8 @@
 //! All of a configuration that can be checked without touching data.
 
-use anyhow::{Result, anyhow};
 use processors::Planned;
 use schemas::backbone::{Contract, Setup};
-use service::config::Loaded;
+use service::config::{ConfigError, Loaded};
 use sink::store::Definition;
 
 /// What a command brings along beside the configuration.
@@ -24,21 +23,27 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Builds it, with every mistake there is, one a line.
-    pub fn build(loaded: &Loaded, bundle: Bundle) -> Result<Self> {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// Every mistake there is, each at its place.
+    pub fn build(loaded: &Loaded, bundle: Bundle) -> Result<Self, ConfigError> {
         let config = &loaded.config;
-        let mut mistakes = Vec::new();
-        let mut take = |found: Vec<String>| mistakes.extend(found);
         let all = processors::configured(&config.processors);
-        let processors = processors::plan(loaded, all).map_err(&mut take);
-        let definitions = sink::definitions(&config.rollups).map_err(|text| take(vec![text]));
-        let setup = Setup::of(config).map_err(&mut take);
-        match (processors, definitions, setup) {
+        let planned = processors::plan(loaded, all);
+        match (planned, sink::definitions(&config.rollups), Setup::of(config)) {
             (Ok(processors), Ok(definitions), Ok(mut setup)) => {
                 setup.contracts.extend(bundle.schemas);
                 Ok(Self { processors, definitions, setup })
             }
-            _ => Err(anyhow!(mistakes.join("\n"))),
+            (processors, definitions, setup) => {
+                let mut mistakes = processors.err().unwrap_or_default();
+                let rollups = definitions.err().into_iter().flatten();
+                mistakes.extend(rollups.map(|(setting, m)| config.origins.mistake(&setting, m)));
+                let setup = setup.err().into_iter().flatten();
+                mistakes.extend(setup.map(|text| config.origins.mistake_of(&text)));
+                Err(ConfigError::of(mistakes))
+            }
         }
     }
 }

@@ -131,6 +131,27 @@ fn an_unknown_step_is_an_error_with_a_suggestion() {
 }
 
 #[test]
+fn a_name_that_is_not_close_in_spelling_is_not_suggested() {
+    let error = Chain::build(&processor("[{ redact = {} }]"), Path::new(".")).err().unwrap();
+    assert_eq!(error.detail, "there is no step `redact`; there is `remap`");
+}
+
+#[test]
+fn every_step_that_cannot_be_made_is_told() {
+    let config = processor("[{ remao = 1 }, { remap = { source = '.' } }, { remap = 'no.vrl' }]");
+    let numbers = |errors: Vec<StepError>| errors.iter().map(|e| e.number).collect::<Vec<_>>();
+    assert_eq!(Chain::build_or_all(&config, Path::new(".")).err().map(numbers), Some(vec![1, 3]));
+}
+
+#[test]
+fn a_setting_of_the_wrong_type_is_told_in_words_without_its_value() {
+    let config = processor("[{ remap = { source = 77777777 } }]");
+    let error = Chain::build(&config, Path::new(".")).err().unwrap();
+    assert!(error.detail.starts_with("must be text, not a whole number"), "{error}");
+    assert!(!error.detail.contains("7777"), "{error}");
+}
+
+#[test]
 fn a_step_of_two_names_is_an_error() {
     let config = processor("[{ remap = \"x.vrl\", redact = {} }]");
     let error = Chain::build(&config, Path::new(".")).err().unwrap();

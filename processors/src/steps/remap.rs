@@ -13,6 +13,7 @@ use std::{
 
 use schemas::Event;
 use serde::Deserialize;
+use service::config::without_value;
 use vrl::{
     compiler::{
         CompileConfig, ExpressionError, Program, TargetValueRef, TimeZone, compile_with_external,
@@ -63,7 +64,8 @@ pub(super) fn build(settings: &toml::Value, base_dir: &Path) -> Result<Box<dyn S
         toml::Value::String(file) => Table { file: Some(file.into()), source: None },
         toml::Value::Table(_) => {
             settings.clone().try_into().map_err(|error: toml::de::Error| {
-                format!("{}; `remap` takes `file` or `source`", error.message())
+                let message = without_value(error.message());
+                format!("{message}; `remap` takes `file` or `source`")
             })?
         }
         other => {

@@ -5,18 +5,17 @@
 
 mod jwt;
 mod keys;
+mod rollups;
 mod schemas;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, absolute},
     time::Duration,
 };
 
-use super::{
-    Auth, Config, MeasureConfig, ProcessorConfig, RollupConfig, check_log_url, check_store_url,
-    duration,
-};
+pub use self::rollups::{MAX_ALIASES, check_rollups};
+use super::{Auth, Config, ProcessorConfig, check_log_url, check_store_url};
 use crate::{
     http::{Admission, check_listen, tls::Tls},
     telemetry::check_filter,
@@ -28,7 +27,6 @@ const SUNK: &str = "events.clean";
 const SCHEMAS: &str = "penstock.schemas";
 /// Less than that would refuse requests of everyday clients.
 const LEAST_HEADER_BYTES: u32 = 4096;
-const MEASURES: [&str; 4] = ["sum", "min", "max", "avg"];
 
 type Found = Vec<(String, String)>;
 
@@ -64,7 +62,7 @@ pub(super) fn check(config: &Config) -> Found {
     storage(config, &mut found);
     sizes(config, &mut found);
     processors(&config.processors, &mut found);
-    rollups(&config.rollups, &mut found);
+    found.extend(check_rollups(&config.rollups));
     keys::check(config, &mut found);
     jwt::check(config, &mut found);
     schemas::check(&config.schemas, &mut found);
@@ -77,11 +75,18 @@ pub(super) fn check(config: &Config) -> Found {
 fn listeners(config: &Config, found: &mut Found) {
     let (http, admin) = (config.http.listen, config.admin.listen);
     if let Err(message) = check_listen(http, who_is_let_in(config)) {
-        found.push(("http.listen".into(), message));
+        // The setting's name stands before every message.
+        let message = message.strip_prefix("http.listen ").unwrap_or(&message);
+        found.push(("http.listen".into(), message.into()));
     }
     if http == admin && http.port() != 0 {
-        let message = format!("{admin} is taken by http.listen: choose another port");
-        found.push(("admin.listen".into(), message));
+        // To be told where a person can change it.
+        let (setting, other) = match config.origins.has("admin.listen") {
+            true => ("admin.listen", "http.listen"),
+            false => ("http.listen", "admin.listen"),
+        };
+        let message = format!("{http} is taken by {other}: choose another port");
+        found.push((setting.into(), message));
     }
     if config.http.max_header_bytes < LEAST_HEADER_BYTES {
         let message = format!("must be at least {LEAST_HEADER_BYTES}: clients send that much");
@@ -229,70 +234,6 @@ fn leads_back(processors: &[ProcessorConfig], from: &str, to: &str) -> bool {
         }
         reached.extend(next);
     }
-}
-
-fn rollups(rollups: &[RollupConfig], found: &mut Found) {
-    let mut names = BTreeSet::new();
-    for (n, rollup) in rollups.iter().enumerate() {
-        let at = |key: &str| format!("rollups[{n}].{key}");
-        if let Err(message) = check_name(&rollup.name) {
-            found.push((at("name"), message));
-        }
-        if rollup.name.starts_with('_') {
-            found.push((at("name"), "names that begin with `_` are Penstock's own".into()));
-        }
-        if !names.insert(&rollup.name) {
-            found.push((at("name"), format!("`{}` is taken by another rollup", rollup.name)));
-        }
-        if rollup.kind.is_empty() {
-            found.push((at("type"), "is empty: name the event type to count".into()));
-        }
-        windows(&rollup.windows).into_iter().for_each(|m| found.push((at("windows"), m)));
-        let columns = columns(&rollup.measures);
-        for alias in rollup.group_by.keys().filter(|alias| columns.contains(alias.as_str())) {
-            found.push((at("group_by"), format!("`{alias}` is also a column of the answer")));
-        }
-        for (alias, measure) in &rollup.measures {
-            let setting = format!("rollups[{n}].measures.{alias}");
-            measure_of(measure).into_iter().for_each(|m| found.push((setting.clone(), m)));
-        }
-    }
-}
-
-fn windows(windows: &[String]) -> Vec<String> {
-    let mut found = Vec::new();
-    if windows.is_empty() {
-        found.push("is empty: name at least one, such as \"1h\"".to_owned());
-    }
-    let mut seen = BTreeSet::new();
-    for text in windows {
-        match duration::parse(text) {
-            Err(message) => found.push(message),
-            Ok(Duration::ZERO) => found.push(format!("`{text}` is no time at all")),
-            Ok(window) if !seen.insert(window) => found.push(format!("`{text}` is there twice")),
-            Ok(_) => {}
-        }
-    }
-    found
-}
-
-fn measure_of(measure: &MeasureConfig) -> Vec<String> {
-    let mut found = Vec::new();
-    if measure.of.is_empty() {
-        found.push(format!("`of` is empty: name some of {}", MEASURES.join(", ")));
-    }
-    for of in measure.of.iter().filter(|of| !MEASURES.contains(&of.as_str())) {
-        found.push(format!("`{of}` is not known: `of` may hold {}", MEASURES.join(", ")));
-    }
-    found
-}
-
-/// The columns that an answer has beside the group's.
-fn columns(measures: &BTreeMap<String, MeasureConfig>) -> BTreeSet<String> {
-    let of_measures = measures
-        .iter()
-        .flat_map(|(alias, measure)| measure.of.iter().map(move |of| format!("{alias}_{of}")));
-    of_measures.chain(["start".to_owned(), "count".to_owned()]).collect()
 }
 
 /// Refuses a name that consumer groups, metric labels and URLs would not all take.

@@ -25,6 +25,8 @@ use toml::{
 use super::{
     Config, KeyConfig, check,
     mistake::{ConfigError, Mistake, Origin, closest},
+    origins::Origins,
+    words::{self, Told},
 };
 
 const PREFIX: &str = "PENSTOCK__";
@@ -47,7 +49,7 @@ pub fn load(
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
     let (loaded, mistakes) = read(path, env)?;
-    if mistakes.is_empty() { Ok(loaded) } else { Err(ConfigError { mistakes }) }
+    if mistakes.is_empty() { Ok(loaded) } else { Err(ConfigError::of(mistakes)) }
 }
 
 /// The keys alone, as they are now. Mistakes in other known sections do not matter: they must not
@@ -60,7 +62,7 @@ pub fn load_keys(
     let elsewhere = |section: &str| section != "keys" && fields_of::<Config>().contains(&section);
     mistakes
         .retain(|mistake| !elsewhere(mistake.setting.split(['.', '[']).next().unwrap_or_default()));
-    if mistakes.is_empty() { Ok(loaded.config.keys) } else { Err(ConfigError { mistakes }) }
+    if mistakes.is_empty() { Ok(loaded.config.keys) } else { Err(ConfigError::of(mistakes)) }
 }
 
 /// What is there, and every mistake in it.
@@ -95,26 +97,29 @@ fn read(
     }
     let mut config = reading.config();
     check::resolve_paths(&mut config, &base_dir);
-    for (setting, message) in check::check(&config) {
-        let origin = reading.origin_of(&setting);
-        reading.mistakes.push(Mistake { origin, setting, message, suggestion: None });
-    }
     let mut mistakes = reading.mistakes;
-    mistakes.sort_by_key(|mistake| match &mistake.origin {
-        Origin::File { line, column, .. } => (0, *line, *column),
-        Origin::Environment(_) => (1, 0, 0),
-        Origin::Default => (2, 0, 0),
-    });
+    let broken = check::check(&config);
+    mistakes.extend(broken.iter().map(|(setting, m)| config.origins.mistake(setting, m)));
     let file = path.and_then(|path| absolute(path).ok());
     Ok((Loaded { config, base_dir, file }, mistakes))
 }
 
 /// As [`load`], with the environment of this process.
 pub fn load_here(path: Option<&Path>) -> Result<Loaded, ConfigError> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    load(path, std::env::vars_os().filter_map(text))
+    load(path, environment())
+}
+
+/// As [`load_here`], with the mistakes beside what could be read, for further checks to add theirs.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_here(path: Option<&Path>) -> Result<(Loaded, Vec<Mistake>), ConfigError> {
+    read(path, environment())
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// A value with the place it was given at.
@@ -147,6 +152,15 @@ impl Source<'_> {
     }
 }
 
+/// An entry of a list, and where its known settings are.
+struct Entry<'t> {
+    known: DeTable<'t>,
+    values: Vec<(Range<usize>, String)>,
+    span: Range<usize>,
+    path: String,
+    source: Source<'t>,
+}
+
 #[derive(Default)]
 struct Reading<'t> {
     mistakes: Vec<Mistake>,
@@ -154,7 +168,7 @@ struct Reading<'t> {
     sections: BTreeMap<String, BTreeMap<String, Given<'t>>>,
     /// Sections that are lists.
     lists: BTreeMap<String, Given<'t>>,
-    origins: BTreeMap<String, Origin>,
+    origins: Origins,
 }
 
 impl<'t> Reading<'t> {
@@ -202,7 +216,7 @@ impl<'t> Reading<'t> {
         }
         let source = given.source;
         let value_span = given.value.span();
-        self.origins.insert(name.to_owned(), source.at(span.clone()));
+        self.origins.give(name.to_owned(), source.at(span.clone()));
         match (LISTS.contains(&name), given.value.into_inner()) {
             (true, value @ DeValue::Array(_)) => {
                 let value = Spanned::new(value_span, value);
@@ -234,7 +248,7 @@ impl<'t> Reading<'t> {
     }
 
     fn setting(&mut self, section: &str, key: &str, span: Range<usize>, given: Given<'t>) {
-        self.origins.insert(format!("{section}.{key}"), given.source.at(span));
+        self.origins.give(format!("{section}.{key}"), given.source.at(span));
         self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), given);
     }
 
@@ -255,6 +269,8 @@ impl<'t> Reading<'t> {
             sink: self.read("sink"),
             telemetry: self.read("telemetry"),
             shutdown: self.read("shutdown"),
+            // After all are read.
+            origins: std::mem::take(&mut self.origins),
         }
     }
 
@@ -263,10 +279,11 @@ impl<'t> Reading<'t> {
         for (key, given) in self.sections.remove(section).unwrap_or_default() {
             let setting = format!("{section}.{key}");
             if !fields_of::<T>().contains(&key.as_str()) {
-                let origin = self.origin_of(&setting);
+                let origin = self.origins.of(&setting);
                 self.unknown(origin, &setting, &key, fields_of::<T>());
                 continue;
             }
+            self.inside(&setting, &given.value, &given.source);
             match alone::<T>(&key, &given) {
                 Ok(value) => {
                     good.insert(Spanned::new(0..0, Cow::Owned(key)), value);
@@ -287,7 +304,7 @@ impl<'t> Reading<'t> {
         let mut read = Vec::new();
         for (n, entry) in entries.into_iter().enumerate() {
             let (span, path) = (entry.span(), format!("{name}[{n}]"));
-            self.origins.insert(path.clone(), source.at(span.clone()));
+            self.origins.give(path.clone(), source.at(span.clone()));
             let DeValue::Table(entry) = entry.into_inner() else {
                 let message = format!("is not a table: write [[{name}]]");
                 self.mistake(source.at(span), &path, message, None);
@@ -299,41 +316,78 @@ impl<'t> Reading<'t> {
                 let setting = format!("{path}.{}", key.get_ref());
                 let origin = source.at(key.span());
                 if fields_of::<T>().contains(&key.get_ref().as_ref()) {
-                    self.origins.insert(setting.clone(), origin);
-                    values.push((value.span(), setting));
+                    self.origins.give(setting.clone(), origin);
+                    self.inside(&setting, &value, &source);
+                    values.push((value.span(), key.get_ref().to_string()));
                     known.insert(key, value);
                 } else {
                     self.unknown(origin, &setting, key.get_ref(), fields_of::<T>());
                 }
             }
-            match table::<T>(known, span.clone()) {
-                Ok(value) => read.push(value),
-                Err(error) => {
-                    let at = error.span().filter(|at| !at.is_empty()).unwrap_or(span);
-                    let inside = |value: &&(Range<usize>, String)| value.0.contains(&at.start);
-                    let setting = values.iter().find(inside).map_or(path, |(_, s)| s.clone());
-                    self.typed(source.at(at), &setting, error.message());
-                }
+            if let Some(value) = self.entry(Entry { known, values, span, path, source }) {
+                read.push(value);
+                self.origins.read_entry(name, n);
             }
         }
         read
     }
 
-    /// Where the setting, or the nearest thing around it, was given.
-    fn origin_of(&self, setting: &str) -> Origin {
-        let mut path = setting;
+    /// Reads an entry of a list: once more without each setting that is wrong, to find the next.
+    fn entry<T: DeserializeOwned>(&mut self, entry: Entry<'t>) -> Option<T> {
+        let Entry { mut known, mut values, span, path, source } = entry;
+        let mut wrong: Vec<String> = Vec::new();
         loop {
-            if let Some(origin) = self.origins.get(path) {
-                return origin.clone();
-            }
-            let Some(end) = path.rfind(['.', '[']) else { return Origin::Default };
-            path = &path[..end];
+            let error = match table::<T>(known.clone(), span.clone()) {
+                Ok(value) => return Some(value),
+                Err(error) => error,
+            };
+            let at = error.span().filter(|at| !at.is_empty()).unwrap_or(span.clone());
+            let Some(found) = values.iter().position(|(value, _)| value.contains(&at.start)) else {
+                // What was wrong is not missing.
+                let missing = |key: &String| error.message() == format!("missing field `{key}`");
+                if !wrong.iter().any(missing) {
+                    self.typed(source.at(at), &path, error.message());
+                }
+                return None;
+            };
+            let (_, key) = values.swap_remove(found);
+            self.typed(source.at(at), &format!("{path}.{key}"), error.message());
+            known.remove(key.as_str());
+            wrong.push(key);
         }
+    }
+
+    /// Remembers the places of what a setting's tables and lists hold.
+    fn inside(&mut self, setting: &str, value: &Spanned<DeValue<'_>>, source: &Source<'_>) {
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                for (key, value) in table {
+                    let part = format!("{setting}.{}", key.get_ref());
+                    self.part(part, key.span(), value, source);
+                }
+            }
+            DeValue::Array(list) => {
+                for (n, value) in list.iter().enumerate() {
+                    self.part(format!("{setting}[{n}]"), value.span(), value, source);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn part(
+        &mut self,
+        part: String,
+        span: Range<usize>,
+        value: &Spanned<DeValue<'_>>,
+        source: &Source<'_>,
+    ) {
+        self.inside(&part, value, source);
+        self.origins.give(part, source.at(span));
     }
 
     /// A mistake that a settings type found by itself.
     fn typed(&mut self, origin: Origin, setting: &str, message: &str) {
-        let message = message.lines().next().unwrap_or_default();
         // A table within a setting: serde names the field and the known ones in backquotes.
         if let Some(names) = message.strip_prefix("unknown field ") {
             let names: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
@@ -341,7 +395,8 @@ impl<'t> Reading<'t> {
                 return self.unknown(origin, setting, wrong, known);
             }
         }
-        self.mistake(origin, setting, message.to_owned(), None);
+        let Told { message, suggestion } = words::plain(message);
+        self.mistake(origin, setting, message, suggestion);
     }
 
     fn unknown(&mut self, origin: Origin, setting: &str, wrong: &str, known: &[&str]) {

@@ -43,6 +43,24 @@ pub struct ConfigError {
     pub mistakes: Vec<Mistake>,
 }
 
+impl ConfigError {
+    /// These mistakes, in order. One that two checks found is told once.
+    pub fn of(mistakes: impl IntoIterator<Item = Mistake>) -> Self {
+        let mut all: Vec<Mistake> = Vec::new();
+        for mistake in mistakes {
+            if !all.contains(&mistake) {
+                all.push(mistake);
+            }
+        }
+        all.sort_by_key(|mistake| match &mistake.origin {
+            Origin::File { line, column, .. } => (0, *line, *column),
+            Origin::Environment(_) => (1, 0, 0),
+            Origin::Default => (2, 0, 0),
+        });
+        Self { mistakes: all }
+    }
+}
+
 impl Display for ConfigError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.mistakes.len() > 1 {

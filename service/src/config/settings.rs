@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
+use super::Origins;
+
 /// Everything a user can set. Each table has defaults, so that an empty file is a configuration.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -41,6 +43,9 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// How long a service may take to finish after SIGTERM. Default 20 s.
     pub shutdown: ShutdownConfig,
+    /// Not a setting: where the settings were given, for those who find a mistake in one.
+    #[serde(skip)]
+    pub origins: Origins,
 }
 
 /// `[log]`
@@ -415,7 +420,8 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(from)?;
     text.parse().map_err(|_| {
         D::Error::custom(format!(
-            "`{text}` is not an IP address and port: write it like 127.0.0.1:8080 or [::1]:8080"
+            "`{}` is not an IP address and port: write it like 127.0.0.1:8080 or [::1]:8080",
+            super::masked_url(&text)
         ))
     })
 }

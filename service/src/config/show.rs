@@ -73,6 +73,7 @@ mod tests {
         )
         .unwrap();
         config.log.url = "kafka://me:s3cret@host:9092/x".into();
+        config.jwt.jwks = Some("https://me:s3cret@host/keys?token=s3cret".into());
         config.store.password = Some("s3cret".into());
         config.schemas.registry_password = Some("s3cret".into());
         for name in ["sasl.password", "ssl.key.pem", "sasl.oauthbearer.client.secret", "a.TOKEN"] {
@@ -82,6 +83,7 @@ mod tests {
         let shown = show(&config);
         assert!(!shown.contains("s3cret"), "{shown}");
         assert!(shown.contains("kafka://***@host:9092/x"), "{shown}");
+        assert!(shown.contains("https://***@host/keys?token=***"), "{shown}");
         assert!(shown.contains("\"linger.ms\" = \"7\""), "{shown}");
     }
 }

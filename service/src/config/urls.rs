@@ -38,15 +38,33 @@ pub fn check_store_url(url: &str) -> Result<(), String> {
     check(url, &SCYLLA)
 }
 
-/// `scheme://user:password@host` without what stands before the host.
+/// `scheme://user:password@host/path?name=value` without what stands before the host, and without
+/// the values of its query.
 pub fn masked_url(url: &str) -> String {
-    let masked = || {
-        let (scheme, rest) = url.split_once("://")?;
-        // The last one: a password may hold anything.
-        let (_, host) = rest.rsplit_once('@')?;
-        Some(format!("{scheme}://***@{host}"))
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    // What has spaces before a question mark is a program rather than a URL with a query.
+    let query_at = rest.find(['?', '#']).filter(|&at| !rest[..at].contains(char::is_whitespace));
+    let (place, query) = rest.split_at(query_at.unwrap_or(rest.len()));
+    if query.contains('@') {
+        // A password with a question mark, or a query with an at sign: nobody can tell.
+        return format!("{scheme}://***");
+    }
+    // The last one: a password may hold anything.
+    let place = match place.rsplit_once('@') {
+        Some((_, host)) => format!("***@{host}"),
+        None => place.to_owned(),
     };
-    masked().unwrap_or_else(|| url.to_owned())
+    let masked = |parameter: &str| match parameter.split_once('=') {
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
+    };
+    match query.split_at_checked(1) {
+        None => format!("{scheme}://{place}"),
+        Some((mark, query)) => {
+            let parameters: Vec<String> = query.split('&').map(masked).collect();
+            format!("{scheme}://{place}{mark}{}", parameters.join("&"))
+        }
+    }
 }
 
 /// What a service shares with those in other processes.
@@ -149,7 +167,11 @@ fn check_host(text: &str, kind: &Kind) -> Result<(), String> {
     }
     match given.map(|given| (given, given.parse::<u16>())) {
         None | Some((_, Ok(1..))) => Ok(()),
-        Some((given, _)) => Err(format!("`{given}` is not a port: write {host}:{port}")),
+        // Anything else than a number may be a password.
+        Some((given, _)) if given.bytes().all(|b| b.is_ascii_digit()) => {
+            Err(format!("`{given}` is not a port: write {host}:{port}"))
+        }
+        Some(_) => Err(format!("what stands behind the colon is not a port: write {host}:{port}")),
     }
 }
 
@@ -198,6 +220,7 @@ mod tests {
             ("kafka://a:1,", "comma too many"),
             ("kafka://broker:", "`` is not a port: write broker:9092"),
             ("kafka://broker:0", "`0` is not a port"),
+            ("kafka://me:s3cret", "what stands behind the colon is not a port"),
             ("kafka://broker:99999", "`99999` is not a port"),
             ("kafka://[::g]:1", "is not a host"),
             ("kafka://a b:1", "`a b` is not a host"),
@@ -247,6 +270,23 @@ mod tests {
         assert_eq!(masked_url("kafka://me:s3cret@a:1,b:2"), "kafka://***@a:1,b:2");
         assert_eq!(masked_url("scylla://me:s3/cr@t@a:1/k"), "scylla://***@a:1/k");
         assert_eq!(masked_url("file:/a@b"), "file:/a@b");
+    }
+
+    #[test]
+    fn a_url_is_shown_without_the_values_of_its_query() {
+        for (url, shown) in [
+            ("https://me:pw@x/y?token=s3cret&v=1", "https://***@x/y?token=***&v=***"),
+            ("https://x/y?s3cret", "https://x/y?***"),
+            ("https://x/y?a=s3=cret#s3cret", "https://x/y?a=***"),
+            ("https://x/y#s3cret", "https://x/y#***"),
+            ("https://x/y?a=s3@cret", "https://***"),
+            ("https://me:s3?cret@x/y", "https://***"),
+            ("file:/a?b", "file:/a?b"),
+        ] {
+            assert_eq!(masked_url(url), shown, "{url}");
+        }
+        let program = "# see https://example.com\n.a = .b ?? \"c\"";
+        assert_eq!(masked_url(program), program);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) fn check(config: &SchemasConfig, found: &mut Found) {
         |setting: &str, message: String| found.push((format!("schemas.{setting}"), message));
     for (kind, path) in &config.register {
         if let Err(error) = std::fs::metadata(path) {
-            let what = format!("cannot read the schema of {kind}, {}: {error}", path.display());
+            let what = format!("cannot read the schema of `{kind}`, {}: {error}", path.display());
             say("register", what);
         }
     }
