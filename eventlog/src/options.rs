@@ -45,18 +45,18 @@ mod kafka {
     use super::{LogError, Options};
     use crate::embedded::EmbeddedLog;
 
-    pub async fn open(url: &str, _: Options) -> Result<EmbeddedLog, LogError> {
-        Err(absent(url))
+    pub async fn open(_: &str, _: Options) -> Result<EmbeddedLog, LogError> {
+        Err(absent())
     }
 
-    pub fn check(url: &str, _: Options) -> Result<(), LogError> {
-        Err(absent(url))
+    pub fn check(_: &str, _: Options) -> Result<(), LogError> {
+        Err(absent())
     }
 
-    fn absent(url: &str) -> LogError {
-        LogError::Fatal(format!(
-            "log url `{url}`: this program was built without Kafka; build it with the feature `kafka`"
-        ))
+    fn absent() -> LogError {
+        let why =
+            "log url: this program was built without Kafka; build it with the feature `kafka`";
+        LogError::Fatal(why.into())
     }
 }
 

@@ -23,14 +23,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use eventlog::{AppendError, Appended, Record};
-use http::{HeaderMap, StatusCode, header::EXPECT};
+use http::{HeaderMap, StatusCode};
 use schemas::{
     shapes::{CloudEvent, PlainEvent},
     topics,
 };
 use service::{
     auth::{Caller, Scope},
-    http::{Allowance, discard, request_id},
+    http::{Allowance, discard, expects_continue, request_id},
     problem::Problem,
 };
 use tokio::{
@@ -348,10 +348,6 @@ fn internal<T>(error: impl Display) -> Result<T, Refusal> {
         "a request could not be processed"
     );
     Err(Refusal::Internal)
-}
-
-fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn unix_micros() -> i64 {

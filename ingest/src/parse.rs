@@ -108,6 +108,11 @@ impl<'de> Visitor<'de> for &mut Pieces<'de> {
 }
 
 fn utf8(body: &[u8]) -> Result<&str, Refusal> {
+    if body.starts_with("\u{feff}".as_bytes()) {
+        // RFC 8259, 8.1: it may not be added.
+        let what = "it begins with a byte order mark: leave that out".into();
+        return Err(Refusal::Malformed { what, at: position_of(body, 0) });
+    }
     std::str::from_utf8(body).map_err(|error| Refusal::Malformed {
         what: "invalid UTF-8".into(),
         at: position_of(body, error.valid_up_to()),
@@ -214,6 +219,14 @@ mod tests {
     #[test]
     fn bytes_that_are_not_utf_8_are_refused_where_they_stand() {
         assert_eq!(position(b"[1,\n\"\xff\"]", Form::Batch), (2, 2, 5));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_named() {
+        for form in [Form::Structured, Form::Batch, Form::Plain] {
+            let said = refusal("\u{feff}[{}]", form).to_string();
+            assert!(said.contains("byte order mark") && said.contains("byte 0"), "{said}");
+        }
     }
 
     #[test]

@@ -183,7 +183,10 @@ fn configuration(dir: &Path, options: &DemoOptions) -> Loaded {
         log: LogConfig { url: url(&options.log, "log"), ..LogConfig::default() },
         store: StoreConfig { url: url(&options.store, "store"), ..StoreConfig::default() },
         http: HttpConfig { listen: options.listen, ..HttpConfig::default() },
-        admin: AdminConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)) },
+        admin: AdminConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ..AdminConfig::default()
+        },
         processors: vec![processor],
         rollups: vec![rollup],
         ..Config::default()

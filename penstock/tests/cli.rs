@@ -79,11 +79,12 @@ fn wrong_usage_is_exit_code_2() {
 
 #[test]
 fn a_url_that_is_refused_is_not_repeated_because_it_may_hold_a_secret() {
-    let refused: [(&[&str], &str); 6] = [
+    let refused: [(&[&str], &str); 7] = [
         (&["post", "x", "--url", "http://user:s3cret@127.0.0.1:1"], "PENSTOCK_KEY or"),
         (&["post", "x", "--url", "http://127.0.0.1:1/s3cret"], "'--url <URL>' has something after"),
         (&["schemas", "list", "--url", "http://s3cret@127.0.0.1:1"], "from --key-file"),
         (&["schemas", "list", "--url", "http://127.0.0.1:1/?k=s3cret"], "write http://HOST:PORT"),
+        (&["demo", "--log", "kafka://u:s3cret"], "what stands behind the colon is not a port"),
         (&["demo", "--log", "kafka://u:s3cret@x"], "'--log <URL>' holds a user or password"),
         (&["demo", "--store", "scylla://u:s3cret@x/k"], "`password` in [store]"),
     ];
@@ -178,6 +179,22 @@ fn what_the_log_would_refuse_is_a_mistake_of_the_configuration() {
     assert_eq!(code(&output), 1);
     let said = stderr(&output);
     assert!(said.contains("penstock.toml:4:1: log.properties: acks cannot be set"), "{said}");
+}
+
+#[test]
+fn a_url_in_a_configuration_that_is_refused_is_not_repeated() {
+    for url in [
+        "kafka:/me:s3cret@b:9092",
+        "kafka://me:s3cret",
+        "kafka://me:s3cret:9092",
+        "kafka://b?sasl.password=s3cret",
+        "kafka://b/s3cret",
+    ] {
+        let (_dir, path) = file("penstock.toml", &format!("[log]\nurl = '{url}'\n"));
+        let said = stderr(&penstock(&["config", "check", "--config", &path]));
+        assert!(said.contains("penstock.toml:2:1: log.url: "), "{url}: {said}");
+        assert!(!said.contains("s3cret") && !said.contains("mistakes"), "{url}: {said}");
+    }
 }
 
 #[test]

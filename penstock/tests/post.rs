@@ -149,6 +149,16 @@ async fn an_answer_of_422_is_for_good() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_account_for_every_event_is_not_penstocks() {
+    for (status, body) in [(202, json!({ "status": "queued" })), (422, json!({ "error": "no" }))] {
+        let (_server, url) = start(move |_, _: &str| (status, body.clone())).await;
+        let (_dir, path) = file("{}\n{}\n");
+        let error = post_file(&path, &url, 2).await.unwrap_err();
+        assert!(error.contains("for 0 of 2 events: is that Penstock?"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn of_a_batch_that_is_too_large_only_the_huge_event_is_rejected() {
     let limited = |_, body: &str| match body.len() {
         0..8 => accept(body),

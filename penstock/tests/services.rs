@@ -38,7 +38,7 @@ fn loaded(dir: &Path, (log, store): &(String, String)) -> Loaded {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let config = Config {
         http: HttpConfig { listen: any, ..HttpConfig::default() },
-        admin: AdminConfig { listen: any },
+        admin: AdminConfig { listen: any, ..AdminConfig::default() },
         log: LogConfig { url: log.clone(), ..Default::default() },
         store: StoreConfig { url: store.clone(), ..Default::default() },
         ..Config::default()

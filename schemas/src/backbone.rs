@@ -53,7 +53,10 @@ impl Setup {
                 None
             }
         };
-        if let Some(instance) = &instance {
+        // What is wrong with the URL itself was told before.
+        if let Some(instance) = &instance
+            && config::check_log_url(&config.log.url).is_ok()
+        {
             let options = options(&config.log, instance, eventlog::Metrics::default());
             let checked = eventlog::check(&config.log.url, &options);
             mistakes.extend(checked.err().map(|error| error.to_string()));

@@ -75,6 +75,9 @@ fn parse(text: &[u8]) -> Result<Members<'_>, Fault> {
     let invalid = |detail: String| Fault::new("invalid_json", String::new(), detail);
     let text = std::str::from_utf8(text)
         .map_err(|e| invalid(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    if text.starts_with('\u{feff}') {
+        return Err(invalid("it begins with a byte order mark: leave that out".into()));
+    }
     let first = text.bytes().find(|b| !b.is_ascii_whitespace());
     if first != Some(b'{') {
         // serde would describe the value that it found instead, so it is not asked for an object

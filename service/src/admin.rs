@@ -6,14 +6,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, response::IntoResponse, routing::get};
-use http::{HeaderValue, StatusCode, header};
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::{Caller, Gate},
+    config::{AdminConfig, KeyConfig},
     health::Health,
     http::{HttpOptions, serve as serve_http},
     problem::Problem,
@@ -21,10 +28,23 @@ use crate::{
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves until `shutdown`.
+/// Who may read the metrics that a configuration asks a key for: whoever shows it. They tell the names of
+/// keys and types.
+pub fn metrics_gate(config: &AdminConfig) -> Gate {
+    let gate = Gate::open_to(Caller::anyone());
+    if let Some(hash) = &config.metrics_hash {
+        let (name, namespace) = ("metrics".to_owned(), "default".to_owned());
+        let hash = hash.clone();
+        gate.set_keys(&[KeyConfig { name, hash, namespace, scopes: Vec::new(), rate: None }]);
+    }
+    gate
+}
+
+/// Serves until `shutdown`; metrics to those whom their gate lets in.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Registry>,
+    gate: Gate,
     health: Health,
     shutdown: CancellationToken,
 ) {
@@ -32,7 +52,7 @@ pub async fn serve(
         .route("/", get(|| async { "/livez\n/readyz\n/metrics\n" }))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz).with_state(health))
-        .route("/metrics", get(metrics_text).with_state(metrics));
+        .route("/metrics", get(metrics_text).with_state((metrics, gate)));
     let options = HttpOptions {
         check_host: listener.local_addr().is_ok_and(|a| a.ip().is_loopback()),
         drain: Duration::from_secs(1),
@@ -56,15 +76,20 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
 }
 
-async fn metrics_text(State(metrics): State<Arc<Registry>>) -> Result<impl IntoResponse, Problem> {
+async fn metrics_text(
+    State((metrics, gate)): State<(Arc<Registry>, Gate)>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Response> {
+    gate.caller(&headers).await.map_err(IntoResponse::into_response)?;
     let mut text = String::new();
     encode(&mut text, &metrics).map_err(|_| {
-        Problem::new(
+        let unreadable = Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "metrics_unreadable",
             "Metrics unreadable",
             "the metrics could not be written as text",
-        )
+        );
+        unreadable.into_response()
     })?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS))], text))
 }

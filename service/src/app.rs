@@ -68,7 +68,8 @@ impl App {
             admin: Stage::new(deadline),
             held: Vec::new(),
         };
-        let serve = admin::serve(admin, Arc::new(meters), health, app.admin.token.clone());
+        let gate = admin::metrics_gate(&config.admin);
+        let serve = admin::serve(admin, Arc::new(meters), gate, health, app.admin.token.clone());
         app.admin.spawn("admin listener", never_fails(serve));
         Ok(app)
     }

@@ -34,7 +34,7 @@ use self::{
     tls::Tls,
 };
 pub use self::{
-    discard::{Allowance, discard},
+    discard::{Allowance, discard, expects_continue, turn_away},
     host::{Admission, check_listen},
     metrics::Metrics,
     routes::Routes,

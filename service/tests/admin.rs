@@ -5,11 +5,20 @@ use std::sync::Arc;
 
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use serde_json::{Value, json};
-use service::health::Health;
+use service::{
+    admin::metrics_gate,
+    auth::key::{hash, write_hash},
+    config::AdminConfig,
+    health::Health,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 async fn start(health: &Health) -> String {
+    start_with(health, &AdminConfig::default()).await
+}
+
+async fn start_with(health: &Health, config: &AdminConfig) -> String {
     let mut registry = Registry::default();
     let counter: Counter = Counter::default();
     counter.inc_by(7);
@@ -17,7 +26,8 @@ async fn start(health: &Health) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let token = CancellationToken::new();
-    tokio::spawn(service::admin::serve(listener, Arc::new(registry), health.clone(), token));
+    let gate = metrics_gate(config);
+    tokio::spawn(service::admin::serve(listener, Arc::new(registry), gate, health.clone(), token));
     url
 }
 
@@ -57,4 +67,22 @@ async fn metrics_are_openmetrics_text() {
     let (status, body) = get(&format!("{}/metrics", start(&Health::default()).await)).await;
     assert_eq!(status, 200);
     assert!(body.contains("penstock_things_total 7") && body.ends_with("# EOF\n"), "{body}");
+}
+
+#[tokio::test]
+async fn metrics_ask_for_their_key_where_they_have_one_and_probes_do_not() {
+    let metrics_hash = Some(write_hash(&hash("pk_scraper")));
+    let config = AdminConfig { metrics_hash, ..AdminConfig::default() };
+    let health = Health::default();
+    let url = start_with(&health, &config).await;
+    let ask = async |path: &str, key: &str| {
+        let request = reqwest::Client::new().get(format!("{url}{path}")).bearer_auth(key);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(get(&format!("{url}/metrics")).await.0, 401);
+    assert_eq!(ask("/metrics", "pk_other").await, 401);
+    assert_eq!(ask("/metrics", "pk_scraper").await, 200);
+    for open in ["/", "/livez", "/readyz"] {
+        assert_eq!(get(&format!("{url}{open}")).await.0, 200, "{open}");
+    }
 }

@@ -89,6 +89,18 @@ impl Server {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_asks_first_is_refused_without_being_told_to_send() {
+    let server = start(HttpOptions::default()).await;
+    for host in ["localhost", "example.com"] {
+        let head = format!(
+            "POST /nowhere HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+        );
+        let refused = server.ask(&head).await;
+        assert!(refused.starts_with("HTTP/1.1 40"), "{refused}");
+    }
+}
+
 fn request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }

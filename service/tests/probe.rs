@@ -4,6 +4,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use service::{
+    admin::metrics_gate,
+    config::AdminConfig,
     health::Health,
     probe::{Probe, ask},
 };
@@ -14,7 +16,8 @@ async fn start(address: &str, health: &Health) -> SocketAddr {
     let listener = TcpListener::bind(address).await.unwrap();
     let admin = listener.local_addr().unwrap();
     let token = CancellationToken::new();
-    tokio::spawn(service::admin::serve(listener, Arc::default(), health.clone(), token));
+    let gate = metrics_gate(&AdminConfig::default());
+    tokio::spawn(service::admin::serve(listener, Arc::default(), gate, health.clone(), token));
     admin
 }
 

@@ -1,4 +1,5 @@
-//! The URL of a cluster: `kafka://host:port,host:port`.
+//! The URL of a cluster: `kafka://host:port,host:port`. No error repeats any of it: a person may have
+//! taken it for the place of a password.
 
 use crate::LogError;
 
@@ -6,13 +7,10 @@ const PORT: u16 = 9092;
 
 /// The brokers of a URL as librdkafka wants them: `host:port,host:port`.
 pub(super) fn parse(url: &str) -> Result<String, LogError> {
-    let wrong = |what: String| {
-        LogError::Fatal(format!("log url {url}: {what}; write kafka://HOST:PORT,HOST:PORT"))
-    };
-    let list = url
-        .strip_prefix("kafka://")
-        .ok_or_else(|| wrong("it does not begin with kafka://".into()))?;
-    // Never show what may be a password: it belongs into the properties.
+    let wrong =
+        |what: &str| LogError::Fatal(format!("log url: {what}; write kafka://HOST:PORT,HOST:PORT"));
+    let list =
+        url.strip_prefix("kafka://").ok_or_else(|| wrong("it does not begin with kafka://"))?;
     if list.contains('@') {
         return Err(LogError::Fatal(
             "log url: a user or password has no place in it; set the properties sasl.username and \
@@ -22,7 +20,7 @@ pub(super) fn parse(url: &str) -> Result<String, LogError> {
     }
     let list = list.strip_suffix('/').unwrap_or(list);
     if list.contains(['/', '?', '#']) {
-        return Err(wrong("it names brokers only, no path".into()));
+        return Err(wrong("it names brokers only, no path"));
     }
     let brokers: Vec<_> = list
         .split(',')
@@ -32,9 +30,9 @@ pub(super) fn parse(url: &str) -> Result<String, LogError> {
     Ok(brokers.join(","))
 }
 
-fn one(broker: &str) -> Result<String, String> {
+fn one(broker: &str) -> Result<String, &'static str> {
     if broker.is_empty() {
-        return Err("a broker has no name".into());
+        return Err("a broker has no name");
     }
     // `[::1]:9092`: what is in brackets is the host.
     let (host, port) = match broker.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -48,16 +46,14 @@ fn one(broker: &str) -> Result<String, String> {
         },
     };
     if host.is_empty() || host == "[]" || host.contains(char::is_whitespace) {
-        return Err(format!("`{broker}` has no host"));
+        return Err("a broker has no host");
     }
     let port = match port {
         Some("") => PORT,
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or_else(|| format!("`{port}` of `{broker}` is not a port"))?,
-        None => return Err(format!("`{broker}` has no port after its colon")),
+        Some(port) => {
+            port.parse().ok().filter(|port| *port != 0).ok_or("a broker's port is not one")?
+        }
+        None => return Err("a broker has no port after its colon"),
     };
     Ok(format!("{host}:{port}"))
 }
@@ -80,11 +76,11 @@ mod tests {
             ("kafka://", "no name"),
             ("kafka://a,,b", "no name"),
             ("kafka://a:", "no port after its colon"),
-            ("kafka://a:b", "`b` of `a:b` is not a port"),
-            ("kafka://a:0", "not a port"),
-            ("kafka://a:70000", "not a port"),
+            ("kafka://a:b", "port is not one"),
+            ("kafka://a:0", "port is not one"),
+            ("kafka://a:70000", "port is not one"),
             ("kafka://:9092", "no host"),
-            ("kafka://[::1", "not a port"),
+            ("kafka://[::1", "port is not one"),
             ("kafka://a:9092/topic", "no path"),
         ] {
             let told = parse(url).unwrap_err().to_string();
@@ -96,5 +92,11 @@ mod tests {
     fn a_password_in_the_url_is_refused_and_not_shown() {
         let told = parse("kafka://me:hunter2@a:9092").unwrap_err().to_string();
         assert!(told.contains("sasl.password") && !told.contains("hunter2"), "{told}");
+        for odd in
+            ["kafka:/me:hunter2@a", "kafka://me:hunter2", "kafka://a?x=hunter2", "kafka:///hunter2"]
+        {
+            let told = parse(odd).unwrap_err().to_string();
+            assert!(!told.contains("hunter2"), "{told}");
+        }
     }
 }

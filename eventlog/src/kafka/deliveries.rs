@@ -158,7 +158,7 @@ async fn tell_all(table: Arc<Mutex<Table>>, mut look: mpsc::Receiver<()>) {
 impl Table {
     fn settle(&mut self, place: u32, record: usize, result: Result<Appended, AppendError>) {
         let Some(slot) = self.requests.get_mut(place as usize) else { return };
-        let Some(request) = slot else { return };
+        let Some(request) = slot.as_mut().filter(|request| request.waiting > 0) else { return };
         let Some(of_record) = request.results.get_mut(record) else { return };
         *of_record = result;
         request.waiting -= 1;

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
     extract::Request,
     response::{IntoResponse, Response},
 };
@@ -18,7 +17,7 @@ use http::{
 use schemas::{Denied, RegisterError, RegistryError};
 use serde::Serialize;
 use service::{
-    http::{Allowance, discard, request_id},
+    http::{Allowance, request_id, turn_away},
     problem::Problem,
 };
 use utoipa::ToSchema;
@@ -266,14 +265,14 @@ pub(super) async fn root_slash() -> Said<Nothing> {
 }
 
 pub(super) async fn no_route(request: Request) -> Failure {
-    refuse(request.into_body(), Failure::NoRoute).await
+    refuse(request, Failure::NoRoute).await
 }
 
 pub(super) async fn no_method(request: Request) -> Failure {
-    refuse(request.into_body(), Failure::NoMethod).await
+    refuse(request, Failure::NoMethod).await
 }
 
-async fn refuse(body: Body, failure: Failure) -> Failure {
-    discard(body, Allowance::CALLER).await;
+async fn refuse(request: Request, failure: Failure) -> Failure {
+    turn_away(request, Allowance::CALLER).await;
     failure
 }

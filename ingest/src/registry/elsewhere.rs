@@ -8,7 +8,7 @@ use axum::{
     routing::any,
 };
 
-use service::http::{Allowance, discard};
+use service::http::{Allowance, turn_away};
 
 use super::{Reader, answer::Failure};
 
@@ -22,6 +22,6 @@ pub(super) fn router(url: &str) -> Router {
 }
 
 async fn told(State(url): State<Arc<str>>, _: Reader, request: Request) -> Failure {
-    discard(request.into_body(), Allowance::CALLER).await;
+    turn_away(request, Allowance::CALLER).await;
     Failure::Elsewhere(url)
 }

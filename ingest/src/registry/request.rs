@@ -4,12 +4,12 @@ use axum::{
     extract::{FromRequestParts, Path},
     http::request::Parts,
 };
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body_util::{BodyExt, Limited};
 use schemas::{Draft, Reference};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, error::Category};
-use service::http::{Allowance, discard};
+use service::http::{Allowance, discard, turn_away};
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
@@ -127,20 +127,11 @@ impl<T: DeserializeOwned, S: Sync> axum::extract::FromRequest<S> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: axum::extract::Request, _: &S) -> Result<Self, Failure> {
-        let (parts, mut body) = request.into_parts();
-        let given = parts.headers.get(http::header::CONTENT_TYPE);
-        if !given.is_none_or(|value| value.to_str().is_ok_and(is_json)) {
-            discard(&mut body, Allowance::CALLER).await;
-            return Err(Failure::MediaType);
+        if let Err(failure) = acceptable(&request) {
+            turn_away(request, Allowance::CALLER).await;
+            return Err(failure);
         }
-        if parts.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-            discard(&mut body, Allowance::CALLER).await;
-            return Err(Failure::Encoding);
-        }
-        if body::declared(&body).is_some_and(|bytes| bytes > MAX_BODY) {
-            discard(&mut body, Allowance::CALLER).await;
-            return Err(Failure::TooLarge);
-        }
+        let mut body = request.into_body();
         let read = Limited::new(&mut body, MAX_BODY).collect();
         let bytes = match timeout(DEADLINE, read).await {
             Ok(Ok(read)) => read.to_bytes(),
@@ -159,6 +150,21 @@ impl<T: DeserializeOwned, S: Sync> axum::extract::FromRequest<S> for Json<T> {
             })?;
         let read = serde_json::from_value(Value::Object(object)).map(Self);
         read.map_err(|error| Failure::Unprocessable(error.to_string()))
+    }
+}
+
+/// Says why a body is not even read, if so.
+fn acceptable(request: &axum::extract::Request) -> Result<(), Failure> {
+    let given = request.headers().get(CONTENT_TYPE);
+    if !given.is_none_or(|value| value.to_str().is_ok_and(is_json)) {
+        return Err(Failure::MediaType);
+    }
+    if request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(Failure::Encoding);
+    }
+    match body::declared(request.body()) {
+        Some(bytes) if bytes > MAX_BODY => Err(Failure::TooLarge),
+        _ => Ok(()),
     }
 }
 

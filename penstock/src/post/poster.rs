@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use http::{HeaderMap, StatusCode, header};
 use reqwest::Url;
 use serde::Deserialize;
@@ -162,7 +162,16 @@ impl Poster {
                 let answer = answer.with_context(|| {
                     format!("{} answered {status} with a body that is not Penstock's", self.url)
                 })?;
-                done(batch, answer).map(Attempt::Done)
+                let posted = done(batch, answer)?;
+                // Another service's answer may be JSON as well, and says nothing of our events.
+                let told = posted.accepted + posted.rejects.len() as u64;
+                ensure!(
+                    told == batch.len() as u64,
+                    "{} answered {status} for {told} of {} events: is that Penstock?",
+                    self.url,
+                    batch.len()
+                );
+                Ok(Attempt::Done(posted))
             }
             StatusCode::REQUEST_TIMEOUT
             | StatusCode::TOO_MANY_REQUESTS

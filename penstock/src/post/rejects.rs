@@ -1,6 +1,7 @@
 //! The file of rejects: what was refused and why, in a form that can be corrected and posted.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io::{BufWriter, Write},
     path::{Path, PathBuf},
@@ -20,12 +21,13 @@ pub struct Rejects {
 }
 
 impl Rejects {
-    /// The file beside `input`: its name and `.rejects.ndjson`. For standard input it is in the
-    /// current directory.
+    /// The file beside `input`: its name and `.rejects.ndjson`. For standard input, and for what else is
+    /// no file (a pipe of the shell, say), it is `stdin.rejects.ndjson` in the current directory.
     pub fn beside(input: &Path) -> Self {
-        let mut path = match input.as_os_str().as_encoded_bytes() {
-            b"-" => PathBuf::from("stdin").into_os_string(),
-            _ => input.as_os_str().to_owned(),
+        let piped = input.metadata().is_ok_and(|what| !what.is_file());
+        let mut path = match piped || input == Path::new("-") {
+            true => OsString::from("stdin"),
+            false => input.as_os_str().to_owned(),
         };
         path.push(".rejects.ndjson");
         Self { path: path.into(), file: None, count: 0 }

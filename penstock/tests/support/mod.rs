@@ -10,7 +10,7 @@ pub fn config(dir: &Path) -> Loaded {
     let url = |name: &str| format!("file:{}", dir.join(name).display());
     let config = Config {
         http: HttpConfig { listen: any, ..HttpConfig::default() },
-        admin: AdminConfig { listen: any },
+        admin: AdminConfig { listen: any, ..AdminConfig::default() },
         log: LogConfig { url: url("log"), min_free_bytes: 0, ..Default::default() },
         store: StoreConfig { url: url("store"), min_free_bytes: 0, ..Default::default() },
         ..Config::default()

@@ -132,6 +132,7 @@ fn given_what_is_not_json_then_the_position_is_said_and_no_value() {
         assert_eq!((fault.code, &*fault.pointer), ("invalid_json", ""));
         assert!(fault.detail.contains(" at column ") && !fault.detail.contains("secret"));
     }
+    assert!(read("\u{feff}{}").unwrap_err()[0].detail.contains("byte order mark"));
     let namespace = Arc::from("n");
     let mut defaults =
         Defaults { namespace: &namespace, now: 0, fill_id: None, fill_specversion: false };

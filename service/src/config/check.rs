@@ -17,6 +17,7 @@ use std::{
 pub use self::rollups::{MAX_ALIASES, check_rollups};
 use super::{Auth, Config, ProcessorConfig, check_log_url, check_store_url};
 use crate::{
+    auth::key::read_hash,
     http::{Admission, check_listen, tls::Tls},
     telemetry::check_filter,
 };
@@ -87,6 +88,9 @@ fn listeners(config: &Config, found: &mut Found) {
         };
         let message = format!("{http} is taken by {other}: choose another port");
         found.push((setting.into(), message));
+    }
+    if let Some(Err(message)) = config.admin.metrics_hash.as_deref().map(read_hash) {
+        found.push(("admin.metrics_hash".into(), message));
     }
     if config.http.max_header_bytes < LEAST_HEADER_BYTES {
         let message = format!("must be at least {LEAST_HEADER_BYTES}: clients send that much");

@@ -90,8 +90,10 @@ fn read(
 
     let mut variables: Vec<_> = env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort();
+    let lines: Vec<_> =
+        std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let mut reading = Reading::default();
-    reading.file(path.unwrap_or(Path::new("")), &text);
+    reading.file(path.unwrap_or(Path::new("")), &text, &lines);
     for (name, value) in &variables {
         reading.variable(name, value);
     }
@@ -131,22 +133,28 @@ struct Given<'t> {
 
 #[derive(Clone, Copy)]
 enum Source<'t> {
-    File { path: &'t Path, text: &'t str },
-    Variable { name: &'t str, value: &'t str },
+    /// With where each line of the text begins: every setting's place is asked for.
+    File {
+        path: &'t Path,
+        text: &'t str,
+        lines: &'t [usize],
+    },
+    Variable {
+        name: &'t str,
+        value: &'t str,
+    },
 }
 
 impl Source<'_> {
     fn at(&self, span: Range<usize>) -> Origin {
         match self {
             Self::Variable { name, .. } => Origin::Environment((*name).to_owned()),
-            Self::File { path, text } => {
-                let before = text.get(..span.start).unwrap_or(text);
-                let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-                Origin::File {
-                    path: path.to_path_buf(),
-                    line: before.matches('\n').count() + 1,
-                    column: before[line_start..].chars().count() + 1,
-                }
+            Self::File { path, text, lines } => {
+                let line = lines.partition_point(|begin| *begin <= span.start).max(1);
+                let begin = lines.get(line - 1).copied().unwrap_or_default();
+                let before = text.get(begin..span.start).unwrap_or_default();
+                let column = before.chars().count() + 1;
+                Origin::File { path: path.to_path_buf(), line, column }
             }
         }
     }
@@ -172,8 +180,8 @@ struct Reading<'t> {
 }
 
 impl<'t> Reading<'t> {
-    fn file(&mut self, path: &'t Path, text: &'t str) {
-        let source = Source::File { path, text };
+    fn file(&mut self, path: &'t Path, text: &'t str, lines: &'t [usize]) {
+        let source = Source::File { path, text, lines };
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             for error in errors {

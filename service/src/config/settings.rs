@@ -148,6 +148,8 @@ pub struct AdminConfig {
     /// Address and port of `/livez`, `/readyz` and `/metrics`.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// `sha256:` and the hash of the key that `/metrics` asks for; without it, anybody may read them.
+    pub metrics_hash: Option<String>,
 }
 
 /// `[[keys]]`, made by `penstock keys new`; changes are taken in while the process runs.
@@ -491,7 +493,7 @@ impl Default for HttpConfig {
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9090)), metrics_hash: None }
     }
 }
 

@@ -7,8 +7,8 @@ use super::{Config, masked_url};
 const MASK: &str = "***";
 
 /// Settings whose value is a secret wherever they stand.
-const SECRET: [&str; 7] =
-    ["hash", "key", "password", "registry_password", "secret", "token", "salt"];
+const SECRET: [&str; 8] =
+    ["hash", "key", "metrics_hash", "password", "registry_password", "secret", "token", "salt"];
 /// Words in the names of librdkafka's properties whose values are secrets.
 const SECRET_WORDS: [&str; 5] = ["password", "secret", "key", "token", "jaas"];
 
@@ -75,6 +75,7 @@ mod tests {
         config.log.url = "kafka://me:s3cret@host:9092/x".into();
         config.jwt.jwks = Some("https://me:s3cret@host/keys?token=s3cret".into());
         config.store.password = Some("s3cret".into());
+        config.admin.metrics_hash = Some("sha256:s3cret".into());
         config.schemas.registry_password = Some("s3cret".into());
         for name in ["sasl.password", "ssl.key.pem", "sasl.oauthbearer.client.secret", "a.TOKEN"] {
             config.log.properties.insert(name.into(), "s3cret".into());

@@ -126,6 +126,11 @@ fn check(url: &str, kind: &Kind) -> Result<(), String> {
         let credentials = kind.credentials;
         return Err(format!("holds a user or password: those are {credentials}"));
     }
+    // Nor is what a client's own library might take in one.
+    if rest.contains(['?', '#']) {
+        let form = kind.form();
+        return Err(format!("has a query or a fragment, which are not known here: write {form}"));
+    }
     for host in hosts.split(',') {
         check_host(host, kind)?;
     }
@@ -163,7 +168,11 @@ fn check_host(text: &str, kind: &Kind) -> Result<(), String> {
         }
     };
     if !good {
-        return Err(format!("`{host}` is not a host's name or address"));
+        // With a colon it may be a user and a password.
+        return Err(match v6.is_some() || !host.contains(':') {
+            true => format!("`{host}` is not a host's name or address"),
+            false => format!("names something that is no host: write {}", kind.form()),
+        });
     }
     match given.map(|given| (given, given.parse::<u16>())) {
         None | Some((_, Ok(1..))) => Ok(()),
@@ -220,6 +229,8 @@ mod tests {
             ("kafka://a:1,", "comma too many"),
             ("kafka://broker:", "`` is not a port: write broker:9092"),
             ("kafka://broker:0", "`0` is not a port"),
+            ("kafka://me:s3cret:9092", "something that is no host"),
+            ("kafka://a?sasl.password=s3cret", "a query or a fragment"),
             ("kafka://me:s3cret", "what stands behind the colon is not a port"),
             ("kafka://broker:99999", "`99999` is not a port"),
             ("kafka://[::g]:1", "is not a host"),

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{Allowance, Metrics, Routes, discard, host, request_id, routes, traffic::Traffic};
+use super::{Allowance, Metrics, Routes, host, request_id, routes, traffic::Traffic, turn_away};
 use crate::{auth::Gate, problem::Problem};
 
 /// Pages that say what is here and show no data: nobody needs a key to look at them.
@@ -85,11 +85,11 @@ async fn handle(
         && gate.is_open()
         && let Err(problem) = host::check_host(request.uri(), request.headers())
     {
-        discard(request.into_body(), Allowance::STRANGER).await;
+        turn_away(request, Allowance::STRANGER).await;
         return problem.into_response();
     }
     let Some(router) = routes.router() else {
-        discard(request.into_body(), Allowance::STRANGER).await;
+        turn_away(request, Allowance::STRANGER).await;
         return routes::starting();
     };
     let limits = match gate.caller(request.headers()).await {
@@ -100,7 +100,7 @@ async fn handle(
         }
         Err(_) if is_open_page(&request) => None,
         Err(denied) => {
-            discard(request.into_body(), Allowance::STRANGER).await;
+            turn_away(request, Allowance::STRANGER).await;
             return denied.into_response();
         }
     };

@@ -13,7 +13,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Allowance, discard};
+use super::{Allowance, turn_away};
 use crate::{openapi, problem::Problem};
 
 /// Routes that are set once; clones share them. Until then every request is answered with 503.
@@ -59,7 +59,7 @@ pub(super) fn starting() -> Response {
 }
 
 async fn not_found(request: Request) -> Problem {
-    discard(request.into_body(), Allowance::STRANGER).await;
+    turn_away(request, Allowance::STRANGER).await;
     Problem::new(
         StatusCode::NOT_FOUND,
         "not_found",
@@ -69,7 +69,7 @@ async fn not_found(request: Request) -> Problem {
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
-    discard(request.into_body(), Allowance::STRANGER).await;
+    turn_away(request, Allowance::STRANGER).await;
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",

@@ -4,19 +4,12 @@
 //! them, and what they find is held against the bound's own digits by [`Asked::holds`].
 
 use schemas::Timestamp;
+use service::config::duration;
 
 use super::{failure::Failure, params::Params};
 
-const UNITS: [(&str, i64); 5] = [
-    ("s", 1_000_000),
-    ("m", 60_000_000),
-    ("h", 3_600_000_000),
-    ("d", 86_400_000_000),
-    ("w", 604_800_000_000),
-];
-
 const FORMS: &str = "must be a time: RFC 3339 such as `2026-01-31T12:00:00Z` (with an offset's `+` \
-    written `%2B`), or relative such as `now`, `now-90m`, `now-7d` (units s, m, h, d, w), \
+    written `%2B`), or relative such as `now`, `now-90m`, `now-7d` (units ms, s, m, h, d, w, y), \
     or rounded down such as `now-24h/1h`.";
 
 /// A time before it is known what `now` is.
@@ -139,10 +132,7 @@ pub(super) fn format_exact(micros: i64) -> Option<String> {
 
 /// Reads a length such as `90m`.
 fn span(text: &str) -> Option<i64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let (_, size) = UNITS.iter().find(|(known, _)| *known == unit)?;
-    number.parse::<i64>().ok()?.checked_mul(*size)
+    i64::try_from(duration::parse(text).ok()?.as_micros()).ok()
 }
 
 /// Reads RFC 3339. A space where the offset's sign belongs can only have been a `+` that was not

@@ -26,9 +26,14 @@ pub(super) fn check(config: &Config, found: &mut Found) {
         } else if names.insert(&key.name, n).is_some() {
             found.push((at("name"), format!("`{}` is taken by another key", key.name)));
         }
+        let metrics = config.admin.metrics_hash.as_deref().map(key::read_hash);
         match key::read_hash(&key.hash) {
             Err(message) => found.push((at("hash"), message)),
             Ok(hash) => {
+                if metrics == Some(Ok(hash)) {
+                    let message = "is also admin.metrics_hash: give each its own key";
+                    found.push((at("hash"), message.into()));
+                }
                 if let Some(other) = hashes.insert(hash, n) {
                     let other = &config.keys[other].name;
                     let message = format!("is also the hash of `{other}`: give each its own key");
