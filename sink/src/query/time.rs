@@ -189,7 +189,7 @@ mod tests {
             "yesterday",
             "now-",
             "now-1",
-            "now-1y",
+            "now-1x",
             "now+1h",
             "now-1.5h",
             "now--1h",

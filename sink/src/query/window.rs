@@ -122,7 +122,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::{params::Params, time::Asked},
+        super::{
+            params::Params,
+            time::{Asked, Moment},
+        },
         *,
     };
 
@@ -233,6 +236,8 @@ mod tests {
             if let Err(failure) = check(asked, finer, window) {
                 let wider = proposed(&failure);
                 prop_assert!(check(wider, false, window).is_ok());
+                let relative = format!("now/{}", name(window));
+                prop_assert!(Moment::parse(&relative).is_some(), "{relative}");
                 prop_assert!(wider.from <= asked.from && asked.to <= wider.to);
                 prop_assert!(is_open(wider.from) || asked.from - wider.from < window);
                 prop_assert!(is_open(wider.to) || wider.to - asked.to < window);
