@@ -48,9 +48,7 @@ impl Server {
     /// Checks and binds.
     pub async fn bind(loaded: Loaded) -> Result<Self> {
         let Loaded { config, file, .. } = loaded;
-        let setup = Setup::of(&config).map_err(|found| {
-            ConfigError::of(found.iter().map(|text| config.origins.mistake_of(text)))
-        })?;
+        let setup = Setup::of(&config).map_err(ConfigError::of)?;
         let http = http::bind(config.http.listen, "http.listen").await?;
         let admin = http::bind(config.admin.listen, "admin.listen").await?;
         let (http_addr, admin_addr) = (http.local_addr()?, admin.local_addr()?);

@@ -57,10 +57,8 @@ impl Server {
         let (planned, setup) = match both {
             (Ok(planned), Ok(setup)) => (planned, setup),
             (planned, setup) => {
-                let origins = &loaded.config.origins;
-                let setup = setup.err().into_iter().flatten().map(|m| origins.mistake_of(&m));
-                let planned = planned.err().into_iter().flatten();
-                return Err(ConfigError::of(planned.chain(setup)).into());
+                let mistakes = [planned.err(), setup.err()].into_iter().flatten().flatten();
+                return Err(ConfigError::of(mistakes).into());
             }
         };
         let config = loaded.config;

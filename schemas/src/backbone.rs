@@ -11,7 +11,9 @@ use anyhow::{Context, Result};
 use eventlog::{Log, LogError, Retention, TopicSpec};
 use service::{
     app::{App, StageId, never_fails},
-    config::{self, Config, Instance, LogConfig, SchemasConfig, TopicsConfig, UnknownType},
+    config::{
+        self, Config, Instance, LogConfig, Mistake, SchemasConfig, TopicsConfig, UnknownType,
+    },
     health::Part,
     patience::until_open,
 };
@@ -42,8 +44,8 @@ impl Setup {
     /// Of a configuration.
     ///
     /// # Errors
-    /// Every mistake, one an entry.
-    pub fn of(config: &Config) -> Result<Self, Vec<String>> {
+    /// Every mistake, each at its place.
+    pub fn of(config: &Config) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let contracts = contracts(config).map_err(|found| mistakes.extend(found));
         let instance = match config.log.instance() {
@@ -65,7 +67,7 @@ impl Setup {
             (Ok(contracts), Some(instance)) if mistakes.is_empty() => {
                 Ok(Self { instance, contracts })
             }
-            _ => Err(mistakes),
+            _ => Err(mistakes.iter().map(|text| config.origins.mistake_of(text)).collect()),
         }
     }
 }
@@ -297,7 +299,7 @@ mod tests {
         for (name, value) in [("acks", "1"), ("linger.mss", "5"), ("linger.ms", "soon")] {
             config.log.properties = [(name.to_owned(), value.to_owned())].into();
             let found = Setup::of(&config).unwrap_err();
-            assert!(found.len() == 1 && found[0].contains(name), "{found:?}");
+            assert!(found.len() == 1 && found[0].to_string().contains(name), "{found:?}");
         }
     }
 

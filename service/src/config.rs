@@ -19,9 +19,9 @@ mod words;
 
 pub(crate) use self::mistake::closest;
 pub use self::{
-    check::{MAX_ALIASES, check_name, check_rollups, check_topic},
+    check::{MAX_ALIASES, MEASURES, check_name, check_rollups, check_topic},
     instance::Instance,
-    load::{Loaded, load, load_here, load_keys, read_here},
+    load::{Loaded, load, load_here, load_keys, load_keys_here, read_here},
     mistake::{ConfigError, Mistake, Origin},
     origins::Origins,
     settings::*,

@@ -6,17 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::Path;
-#[cfg(test)]
-pub(crate) use service::config::MAX_ALIASES;
-use service::config::{MeasureConfig, RollupConfig, check_rollups, duration};
+use service::config::{MEASURES, MeasureConfig, RollupConfig, check_rollups, duration};
 
 use crate::store::{Definition, Measure};
 
 /// The rollup that `/v1/types` is read from.
 pub const TYPES: &str = "_types";
-
-/// The order of what is kept of a measure.
-const KNOWN: [&str; 4] = ["sum", "min", "max", "avg"];
 
 /// The definitions that a configuration asks for, and Penstock's own.
 ///
@@ -57,7 +52,7 @@ fn definition(config: &RollupConfig) -> Definition {
     let windows: BTreeSet<i64> = windows.map(|window| window.as_micros() as i64).collect();
     let measure = |(alias, measure): (&String, &MeasureConfig)| {
         // In one order, so that the order of the configuration makes no other version.
-        let of = KNOWN.iter().filter(|&&k| measure.of.iter().any(|o| o == k));
+        let of = MEASURES.iter().filter(|&&k| measure.of.iter().any(|o| o == k));
         let of = of.map(|&k| k.to_owned()).collect();
         (alias.clone(), Measure { field: measure.field.clone(), of })
     };

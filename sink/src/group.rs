@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn as_many_values_as_there_may_be_aliases_fit_a_key() {
         let value = written(Scalar::Text("\u{1}".repeat(MAX_VALUE).into()));
-        let group = crate::definitions::MAX_ALIASES * (value.len().max(MAX_VALUE) + 1) + 1;
+        let group = service::config::MAX_ALIASES * (value.len().max(MAX_VALUE) + 1) + 1;
         assert!(group <= crate::store::MAX_GROUP_BYTES, "{group}");
     }
 }

@@ -58,8 +58,7 @@ impl Server {
                 let (rollups, setup) = (definitions.err(), setup.err());
                 let rollups = rollups.into_iter().flatten();
                 let rollups = rollups.map(|(setting, m)| config.origins.mistake(&setting, m));
-                let setup = setup.into_iter().flatten().map(|m| config.origins.mistake_of(&m));
-                return Err(ConfigError::of(rollups.chain(setup)).into());
+                return Err(ConfigError::of(rollups.chain(setup.into_iter().flatten())).into());
             }
         };
         // Schemas are registered by those who write by them.

@@ -40,8 +40,7 @@ impl Plan {
                 let mut mistakes = processors.err().unwrap_or_default();
                 let rollups = definitions.err().into_iter().flatten();
                 mistakes.extend(rollups.map(|(setting, m)| config.origins.mistake(&setting, m)));
-                let setup = setup.err().into_iter().flatten();
-                mistakes.extend(setup.map(|text| config.origins.mistake_of(&text)));
+                mistakes.extend(setup.err().into_iter().flatten());
                 Err(ConfigError::of(mistakes))
             }
         }

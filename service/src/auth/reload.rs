@@ -5,17 +5,14 @@
 //! mistakes changes nothing: the keys in force stay, and the log, a metric and a note in
 //! `/readyz` say so. Mistakes elsewhere than in the keys do not stop a revocation.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Gate, metrics::Outcome};
 use crate::{
-    config::{ConfigError, KeyConfig, load_keys},
+    config::{ConfigError, KeyConfig, load_keys_here},
     health::Part,
 };
 
@@ -67,20 +64,13 @@ impl Watched {
             return None;
         }
         let gone_before = self.text.is_none() && text.is_none();
-        let found = read(&self.path);
+        let found = load_keys_here(&self.path);
         self.text = text;
         if gone_before && found.is_err() {
             return None; // said already, or by the next look
         }
         Some(found)
     }
-}
-
-fn read(path: &Path) -> Result<Vec<KeyConfig>, ConfigError> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    load_keys(path, std::env::vars_os().filter_map(text))
 }
 
 fn apply(

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::rollups::{MAX_ALIASES, check_rollups};
+pub use self::rollups::{MAX_ALIASES, MEASURES, check_rollups};
 use super::{Auth, Config, ProcessorConfig, check_log_url, check_store_url};
 use crate::{
     auth::key::read_hash,

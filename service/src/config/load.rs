@@ -111,6 +111,11 @@ pub fn load_here(path: Option<&Path>) -> Result<Loaded, ConfigError> {
     load(path, environment())
 }
 
+/// As [`load_keys`], with the environment of this process.
+pub fn load_keys_here(path: &Path) -> Result<Vec<KeyConfig>, ConfigError> {
+    load_keys(path, environment())
+}
+
 /// As [`load_here`], with the mistakes beside what could be read, for further checks to add theirs.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use super::{Found, check_name};
 use crate::config::{MeasureConfig, RollupConfig, duration};
 
 /// What can be asked of a measure.
-const KNOWN: [&str; 4] = ["sum", "min", "max", "avg"];
+pub const MEASURES: [&str; 4] = ["sum", "min", "max", "avg"];
 /// Columns that every row of a rollup has.
 const RESERVED: [&str; 2] = ["start", "count"];
 /// Each window is a row per group.
@@ -103,7 +103,7 @@ fn measures(
         identifier(alias).err().into_iter().for_each(|m| say(&at, m));
         let of_at = format!("{at}.of");
         if measure.of.is_empty() {
-            say(&of_at, format!("is empty: name some of {}", KNOWN.join(", ")));
+            say(&of_at, format!("is empty: name some of {}", MEASURES.join(", ")));
         }
         for of in &measure.of {
             if let Err(message) = known(of) {
@@ -126,16 +126,16 @@ fn identifier(alias: &str) -> Result<(), String> {
 
 fn known(of: &str) -> Result<(), String> {
     let quantile = of.strip_prefix('p').is_some_and(|n| n.parse::<f64>().is_ok());
-    if KNOWN.contains(&of) {
+    if MEASURES.contains(&of) {
         Ok(())
     } else if of == "distinct" || quantile {
         Err(format!(
             "`{of}` comes in a later version (distinct counts and quantiles do); now there are {}",
-            KNOWN.join(", ")
+            MEASURES.join(", ")
         ))
     } else if of == "count" {
         Err("every row has `count` without asking".into())
     } else {
-        Err(format!("`{of}` is not known; there are {}", KNOWN.join(", ")))
+        Err(format!("`{of}` is not known; there are {}", MEASURES.join(", ")))
     }
 }
