@@ -209,7 +209,7 @@ impl Protocols {
         goodbye: Goodbye,
     ) -> Result<(), Ended> {
         let traffic = manners.traffic.clone();
-        let serving = self.http2.serve_connection(TokioIo::new(stream), manners);
+        let serving = self.http2.serve_connection(TokioIo::new(stream.lingering()), manners);
         tokio::pin!(serving);
         tokio::select! {
             biased;

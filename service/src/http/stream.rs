@@ -2,12 +2,17 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 use super::traffic::Traffic;
 
@@ -15,7 +20,11 @@ use super::traffic::Traffic;
 /// bytes: it would let a client that sends fast have a thread for many megabytes.
 const TURN: usize = 64 * 1024;
 
-/// A stream that gives way to others, and whose first bytes can be looked at.
+/// How long, and how much, a peer is listened to that does not close when we have.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// A stream that gives way to others, whose first bytes can be looked at, and which may linger.
 pub(super) struct Stream<S> {
     inner: S,
     /// Read before, to be read again.
@@ -23,11 +32,22 @@ pub(super) struct Stream<S> {
     /// Bytes of this turn.
     turn: usize,
     traffic: Arc<Traffic>,
+    lingers: bool,
+    /// Our side is closed, and so long the other one is waited for, and so much read of it.
+    closed: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl<S: AsyncRead + Unpin> Stream<S> {
     pub(super) fn new(inner: S, traffic: Arc<Traffic>) -> Self {
-        Self { inner, unread: Vec::new(), turn: 0, traffic }
+        let (unread, turn, lingers, closed) = (Vec::new(), 0, false, None);
+        Self { inner, unread, turn, traffic, lingers, closed }
+    }
+
+    /// The same, but when it is shut down it is read until the peer has closed as well. Closing it with unread
+    /// bytes would reset it, and take from the peer what it has not read yet: on HTTP/2 the GOAWAY that
+    /// tells which of its requests were not taken.
+    pub(super) fn lingering(self) -> Self {
+        Self { lingers: true, ..self }
     }
 
     /// Gives bytes back that were read.
@@ -87,7 +107,26 @@ impl<S: AsyncWrite + Unpin> Stream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+impl<S: AsyncRead + Unpin> Stream<S> {
+    /// Reads and forgets what a peer sends that has not heard of the end yet.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some((patience, left)) = &mut self.closed else { return Poll::Ready(()) };
+        if patience.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut room = [MaybeUninit::uninit(); 4096];
+        loop {
+            let mut into = ReadBuf::uninit(&mut room);
+            let read = ready!(Pin::new(&mut self.inner).poll_read(context, &mut into));
+            *left = left.saturating_sub(into.filled().len());
+            if read.is_err() || into.filled().is_empty() || *left == 0 {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -117,13 +156,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
+        let this = self.get_mut();
+        if this.closed.is_none() {
+            ready!(Pin::new(&mut this.inner).poll_shutdown(context))?;
+            if !this.lingers {
+                return Poll::Ready(Ok(()));
+            }
+            this.closed = Some((Box::pin(sleep(LINGER)), LINGER_BYTES));
+        }
+        this.poll_linger(context).map(Ok)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
 
@@ -137,6 +185,26 @@ mod tests {
         stream.read_to_string(&mut all).await.unwrap();
         assert_eq!(all, "abcdef");
         assert!(!stream.begins().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_lingering_stream_takes_what_its_peer_still_sends_until_that_closes() {
+        let (ours, mut theirs) = duplex(64);
+        let mut stream = Stream::new(ours, Arc::default()).lingering();
+        let closing = tokio::spawn(async move { stream.shutdown().await });
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0, "our side is closed at once");
+        theirs.write_all(&[7; 1000]).await.unwrap();
+        assert!(!closing.is_finished());
+        drop(theirs);
+        closing.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_is_lingered_for_long() {
+        let (ours, theirs) = duplex(64);
+        let mut stream = Stream::new(ours, Arc::default()).lingering();
+        tokio::time::timeout(LINGER * 2, stream.shutdown()).await.unwrap().unwrap();
+        drop(theirs);
     }
 
     #[tokio::test]
