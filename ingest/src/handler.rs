@@ -177,7 +177,7 @@ impl Door {
             Err(refusal) => {
                 // Polling the body would tell a client that asked first to go on sending it.
                 if !expects_continue(&parts.headers) {
-                    discard(&mut body, Allowance::CALLER).await;
+                    Box::pin(discard(&mut body, Allowance::CALLER)).await; // rare
                 }
                 return Err(refusal);
             }
@@ -256,7 +256,7 @@ impl Door {
             Ok(Err(refusal @ Refusal::Stalled(_))) => Err(refusal),
             Ok(Err(refusal)) => {
                 share.shrink(usize::MAX);
-                discard(body, Allowance::CALLER).await;
+                Box::pin(discard(body, Allowance::CALLER)).await; // rare
                 Err(refusal)
             }
             Err(_) => Err(Refusal::TooSlow(config.timeout)),

@@ -19,7 +19,6 @@ mod traffic;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -30,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     connection::{Protocols, shed},
-    manners::Manners,
+    manners::{Manners, Rules},
     tls::Tls,
 };
 pub use self::{
@@ -97,19 +96,19 @@ pub async fn serve(
 ) {
     let limit = options.max_connections.min(open_file_limit() / 2).max(1);
     let goodbye = Goodbye::default();
+    let rules = Rules {
+        routes: routes.into(),
+        check_host: options.check_host,
+        gate: options.gate,
+        metrics: options.metrics,
+        closing: goodbye.closing.clone(),
+        places: Semaphore::new(limit.min(Semaphore::MAX_PERMITS)),
+    };
     let mut connections = Connections {
         open: JoinSet::new(),
         shedding: JoinSet::new(),
         limit,
-        manners: Manners {
-            routes: routes.into(),
-            check_host: options.check_host,
-            gate: options.gate,
-            metrics: options.metrics.clone(),
-            closing: goodbye.closing.clone(),
-            places: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
-            traffic: Arc::default(),
-        },
+        rules: Arc::new(rules),
         protocols: Protocols::new(options.header_timeout, options.max_header_bytes),
         tls: options.tls.clone(),
         goodbye,
@@ -132,10 +131,13 @@ pub async fn serve(
         }
     }
 
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        connections.admit(stream);
+    // Closing a listener resets whoever waits behind it, also those of whom the runtime was not told yet.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, _)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            let _ = stream.map(|stream| connections.admit(stream)); // else it has left again
+        }
     }
-    drop(listener);
     connections.goodbye.closing.cancel();
     connections.drain(options.drain, options.grace.min(options.drain)).await;
 }
@@ -163,7 +165,7 @@ struct Connections {
     open: JoinSet<()>,
     shedding: JoinSet<()>,
     limit: usize,
-    manners: Manners,
+    rules: Arc<Rules>,
     protocols: Protocols,
     tls: Option<Tls>,
     goodbye: Goodbye,
@@ -175,12 +177,12 @@ impl Connections {
             // Answers are small and written whole; waiting to fill a packet only delays them.
             let _ = stream.set_nodelay(true);
             let protocols = self.protocols.clone();
-            let manners = Manners { traffic: Arc::default(), ..self.manners.clone() };
+            let manners = Manners { rules: self.rules.clone(), traffic: Arc::default() };
             let tls = self.tls.as_ref().map(Tls::acceptor);
             self.open.spawn(protocols.serve(stream, tls, manners, self.goodbye.clone()));
             self.count();
         } else {
-            self.manners.metrics.shed.inc();
+            self.rules.metrics.shed.inc();
             // Even saying no costs a descriptor for a moment; beyond this many it is not said. Nor
             // is it on TLS, where it would take a handshake.
             if self.tls.is_none() && self.shedding.len() < 64 {
@@ -191,7 +193,7 @@ impl Connections {
 
     fn count(&self) {
         let open = i64::try_from(self.open.len()).unwrap_or(i64::MAX);
-        self.manners.metrics.connections.set(open);
+        self.rules.metrics.connections.set(open);
     }
 
     async fn drain(mut self, deadline: Duration, grace: Duration) {

@@ -37,6 +37,9 @@ pub(super) struct Posted {
     pub charged: bool,
 }
 
+/// A request, what became of its events so far, and its share of the budget.
+type Examined = (Posted, Checked, Share);
+
 impl Door {
     /// From a whole body to records. What does not fit the schema of its type as it is known here is
     /// checked again once the registry was asked: a producer that has just registered a schema with
@@ -48,19 +51,29 @@ impl Door {
         deadline: Instant,
     ) -> Result<(Checked, Share), Refusal> {
         let now = unix_micros();
-        let (mut posted, mut checked, mut share) =
-            self.examined(posted, share, now, deadline).await?;
-        if !checked.doubted.is_empty() {
-            if self.learn(&posted.caller.namespace, &checked.doubted, deadline).await {
-                share.shrink(checked.bytes());
-                drop(checked);
-                (posted, checked, share) = self.examined(posted, share, now, deadline).await?;
-            } else {
-                checked.leave_undecided();
-            }
+        let mut examined = self.examined(posted, share, now, deadline).await?;
+        if !examined.1.doubted.is_empty() {
+            examined = Box::pin(self.examined_again(examined, now, deadline)).await?; // rare
         }
+        let (posted, checked, mut share) = examined;
         share.shrink(posted.bytes.len());
         Ok((checked, share))
+    }
+
+    /// The same once the registry was asked for the types in doubt.
+    async fn examined_again(
+        self: &Arc<Self>,
+        (posted, mut checked, mut share): Examined,
+        now: i64,
+        deadline: Instant,
+    ) -> Result<Examined, Refusal> {
+        if !self.learn(&posted.caller.namespace, &checked.doubted, deadline).await {
+            checked.leave_undecided();
+            return Ok((posted, checked, share));
+        }
+        share.shrink(checked.bytes());
+        drop(checked);
+        self.examined(posted, share, now, deadline).await
     }
 
     /// Asks the registry for these types; `false` when it cannot answer now.
@@ -96,11 +109,21 @@ impl Door {
         mut share: Share,
         now: i64,
         deadline: Instant,
-    ) -> Result<(Posted, Checked, Share), Refusal> {
+    ) -> Result<Examined, Refusal> {
         if posted.bytes.len() <= INLINE_BYTES && posted.head.codings.is_empty() {
             let checked = self.examine(&mut posted, now, &mut share)?;
             return Ok((posted, checked, share));
         }
+        Box::pin(self.examined_on_a_thread(posted, share, now, deadline)).await
+    }
+
+    async fn examined_on_a_thread(
+        self: &Arc<Self>,
+        mut posted: Posted,
+        mut share: Share,
+        now: i64,
+        deadline: Instant,
+    ) -> Result<Examined, Refusal> {
         let door = Arc::clone(self);
         let turn = timeout_at(deadline, self.large.clone().acquire_owned()).await;
         let turn = turn.map_err(|_| Refusal::OverBudget)?;

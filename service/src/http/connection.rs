@@ -104,7 +104,7 @@ impl Protocols {
             shaken = timeout(patience, tls.accept(stream)) => match shaken {
                 Ok(Ok(stream)) => stream,
                 failed => {
-                    manners.metrics.handshakes_failed.inc();
+                    manners.rules.metrics.handshakes_failed.inc();
                     failed??
                 }
             },

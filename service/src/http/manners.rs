@@ -13,14 +13,16 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::{Allowance, Metrics, Routes, host, request_id, routes, traffic::Traffic, turn_away};
-use crate::{auth::Gate, problem::Problem};
+use crate::{
+    auth::{Gate, Limits},
+    problem::Problem,
+};
 
 /// Pages that say what is here and show no data: nobody needs a key to look at them.
 const OPEN_PAGES: [&str; 3] = ["/", "/docs", "/openapi.json"];
 
-/// The service behind every connection of a listener.
-#[derive(Clone)]
-pub(super) struct Manners {
+/// What holds for every request of a listener.
+pub(super) struct Rules {
     pub routes: Routes,
     pub check_host: bool,
     pub gate: Gate,
@@ -28,8 +30,13 @@ pub(super) struct Manners {
     /// Once cancelled, every answer asks its client to close the connection.
     pub closing: CancellationToken,
     /// One for each request at once: on HTTP/2 the number of connections does not bound it.
-    pub places: Arc<Semaphore>,
-    /// Of this connection.
+    pub places: Semaphore,
+}
+
+/// The service behind a connection.
+#[derive(Clone)]
+pub(super) struct Manners {
+    pub rules: Arc<Rules>,
     pub traffic: Arc<Traffic>,
 }
 
@@ -39,10 +46,10 @@ impl hyper::service::Service<Request<Incoming>> for Manners {
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let this = self.clone();
+        let rules = self.rules.clone();
         let begun = self.traffic.begin();
         Box::pin(async move {
-            let response = this.answer(request).await;
+            let response = rules.answer(request).await;
             // A body that is made while it is sent is part of the request.
             let whole = response.body().size_hint().exact().is_some();
             Ok(if whole { response } else { response.map(|body| held(body, begun)) })
@@ -50,19 +57,15 @@ impl hyper::service::Service<Request<Incoming>> for Manners {
     }
 }
 
-impl Manners {
-    async fn answer(self, request: Request<Incoming>) -> Response {
+// Every request moves the future that answers it to the heap, with room for whatever may be awaited in it. So what
+// is rarely awaited is boxed by itself.
+impl Rules {
+    async fn answer(&self, request: Request<Incoming>) -> Response {
         let started = Instant::now();
         let id = request_id::of(request.headers());
         let header = HeaderValue::from_str(&id);
         let version = request.version();
-        let handled = request_id::scope(id, async {
-            match self.places.try_acquire() {
-                Ok(_place) => handle(&self.routes, self.check_host, &self.gate, request).await,
-                Err(_) => overloaded(),
-            }
-        });
-        let mut response = handled.await;
+        let mut response = request_id::scope(id, self.handle(request)).await;
         if let Ok(id) = header {
             response.headers_mut().insert(request_id::HEADER, id);
         }
@@ -73,47 +76,48 @@ impl Manners {
         self.metrics.answered(response.status(), started.elapsed());
         response
     }
-}
 
-async fn handle(
-    routes: &Routes,
-    check_host: bool,
-    gate: &Gate,
-    mut request: Request<Incoming>,
-) -> Response {
-    if check_host
-        && gate.is_open()
-        && let Err(problem) = host::check_host(request.uri(), request.headers())
-    {
-        turn_away(request, Allowance::STRANGER).await;
-        return problem.into_response();
-    }
-    let Some(router) = routes.router() else {
-        turn_away(request, Allowance::STRANGER).await;
-        return routes::starting();
-    };
-    let limits = match gate.caller(request.headers()).await {
-        Ok(caller) => {
-            let limits = caller.limits().cloned();
-            request.extensions_mut().insert(caller);
-            limits
+    async fn handle(&self, mut request: Request<Incoming>) -> Response {
+        let Ok(_place) = self.places.try_acquire() else { return overloaded() };
+        let (router, limits) = match self.admit(&mut request).await {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                Box::pin(turn_away(request, Allowance::STRANGER)).await;
+                return *refusal;
+            }
+        };
+        let mut response = guarded(router, request).await;
+        if let Some(limits) = limits {
+            limits.tell(response.headers_mut());
         }
-        Err(_) if is_open_page(&request) => None,
-        Err(denied) => {
-            turn_away(request, Allowance::STRANGER).await;
-            return denied.into_response();
-        }
-    };
-    let mut response = guarded(router, request).await;
-    if let Some(limits) = limits {
-        limits.tell(response.headers_mut());
+        response
     }
-    response
+
+    /// Who may go where, and within which limits; or the answer to who may not.
+    async fn admit(
+        &self,
+        request: &mut Request<Incoming>,
+    ) -> Result<(Router, Option<Arc<Limits>>), Box<Response>> {
+        if self.check_host && self.gate.is_open() {
+            host::check_host(request.uri(), request.headers())
+                .map_err(|problem| Box::new(problem.into_response()))?;
+        }
+        let router = self.routes.router().ok_or_else(|| Box::new(routes::starting()))?;
+        match self.gate.caller(request.headers()).await {
+            Ok(caller) => {
+                let limits = caller.limits().cloned();
+                request.extensions_mut().insert(caller);
+                Ok((router, limits))
+            }
+            Err(_) if is_open_page(request) => Ok((router, None)),
+            Err(denied) => Err(Box::new(denied.into_response())),
+        }
+    }
 }
 
 /// The answer of the routes, whatever happens in them.
 async fn guarded(router: Router, request: Request<Incoming>) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     // A handler that panics leaves nothing half-changed behind: what requests share is guarded by
     // the components themselves, and a poisoned lock is their matter.
     match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
@@ -121,7 +125,7 @@ async fn guarded(router: Router, request: Request<Incoming>) -> Response {
         Ok(Err(impossible)) => match impossible {},
         Err(_) => {
             let request_id = request_id::current();
-            tracing::error!(%method, path, request_id, "a request handler panicked");
+            tracing::error!(%method, path = uri.path(), request_id, "a request handler panicked");
             Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",

@@ -25,8 +25,8 @@ pub fn current() -> Option<String> {
 }
 
 /// Runs a future as the answer to that request.
-pub async fn scope<F: Future>(id: String, answer: F) -> F::Output {
-    CURRENT.scope(id, answer).await
+pub fn scope<F: Future>(id: String, answer: F) -> impl Future<Output = F::Output> {
+    CURRENT.scope(id, answer)
 }
 
 /// The client's id if it has one that is safe to log and send back, else a new one.
