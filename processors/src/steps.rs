@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use service::config::closest;
+
 use crate::Step;
 
 mod remap;
@@ -26,16 +28,9 @@ pub(crate) fn build(
 }
 
 fn unknown(name: &str) -> String {
-    let close = STEPS
-        .iter()
-        .map(|(known, _)| (strsim::jaro_winkler(known, name), known))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    match close {
-        Some((_, known)) => format!("there is no step `{name}`; did you mean `{known}`?"),
-        None => {
-            let known: Vec<_> = STEPS.iter().map(|(known, _)| format!("`{known}`")).collect();
-            format!("there is no step `{name}`; there is {}", known.join(", "))
-        }
+    let known: Vec<_> = STEPS.iter().map(|(known, _)| *known).collect();
+    match closest(name, &known) {
+        Some(meant) => format!("there is no step `{name}`; did you mean `{meant}`?"),
+        None => format!("there is no step `{name}`; there is `{}`", known.join("`, `")),
     }
 }

@@ -17,12 +17,11 @@ mod show;
 mod urls;
 mod words;
 
-pub(crate) use self::mistake::closest;
 pub use self::{
     check::{MAX_ALIASES, MEASURES, check_name, check_rollups, check_topic},
     instance::Instance,
     load::{Loaded, load, load_here, load_keys, load_keys_here, read_here},
-    mistake::{ConfigError, Mistake, Origin},
+    mistake::{ConfigError, Mistake, Origin, closest},
     origins::Origins,
     settings::*,
     show::{is_secret_property, show},

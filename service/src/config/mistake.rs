@@ -94,8 +94,8 @@ impl Display for Mistake {
     }
 }
 
-/// The name that was probably meant, if one of the known ones is close.
-pub(crate) fn closest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
+/// The name that was probably meant, if one of the known ones, which are in lower case, is close.
+pub fn closest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |name: &str| strsim::jaro_winkler(&wrong.to_lowercase(), name);
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) > 0.8).then_some(best)
