@@ -1,5 +1,5 @@
-//! `bench door`: one event per request, beside a bare server that only parses them, by CPU per request;
-//! and what connections cost that nobody uses.
+//! `bench door`: one event per request, beside a bare server that only parses them and one that also waits
+//! for Kafka, by CPU per request; and what connections cost that nobody uses.
 
 use std::{
     net::SocketAddr,
@@ -24,7 +24,7 @@ use crate::{
     kafka::{Kafka, KafkaArg},
     load::{self, Body, EVENT_BYTES},
     measure::{Meter, Watched, mib},
-    server::Server,
+    server::{BARE_TOPIC, Server},
     services::Site,
     trial::{Trial, Trials},
 };
@@ -48,6 +48,7 @@ pub struct Args {
 }
 
 const BARE: &str = "bare axum server";
+const PRODUCER: &str = "bare server that produces";
 const DOOR: &str = "penstock-ingest";
 /// How much more CPU a request may take than the bare server takes.
 const MOST_CPU: f64 = 1.3;
@@ -61,6 +62,8 @@ pub async fn run(args: &Args) -> Result<()> {
     let site = Site::new(&kafka.config())?;
     let door = site.start(DOOR).await?;
     let bare = Server::start("serve-bare", None).await?;
+    kafka.make(&[BARE_TOPIC]).await?;
+    let producer = Server::start("serve-bare-producer", Some(kafka.address().as_ref())).await?;
     println!(
         "door: {} requests of one event of {EVENT_BYTES} B a side and round, {} connections; load, \
          service and broker on {} cores",
@@ -71,9 +74,11 @@ pub async fn run(args: &Args) -> Result<()> {
     let mut trials = Trials::new("requests");
     for round in 0..=args.rounds {
         let first = u64::from(round) * args.requests;
-        let sides: [(_, _, Vec<Watched>); 2] = [
+        let with_kafka = |server: Watched| [server].into_iter().chain(kafka.watched()).collect();
+        let sides: [(_, _, Vec<Watched>); 3] = [
             (BARE, bare.http, vec![bare.watched()]),
-            (DOOR, door.http, [door.watched()].into_iter().chain(kafka.watched()).collect()),
+            (PRODUCER, producer.http, with_kafka(producer.watched())),
+            (DOOR, door.http, with_kafka(door.watched())),
         ];
         for (side, http, mut watched) in sides {
             watched.push(("load", std::process::id()));
@@ -83,11 +88,15 @@ pub async fn run(args: &Args) -> Result<()> {
             trials.add(round, Trial { side, units: args.requests, cost, memory: None });
         }
     }
-    let (stored, sent) =
-        (kafka.committed(topics::RAW)?, (u64::from(args.rounds) + 1) * args.requests);
-    ensure!(stored == sent, "{stored} events are in {}, {sent} were sent", topics::RAW);
+    let sent = (u64::from(args.rounds) + 1) * args.requests;
+    for topic in [topics::RAW, BARE_TOPIC] {
+        let stored = kafka.committed(topic)?;
+        ensure!(stored == sent, "{stored} events are in {topic}, {sent} were sent");
+    }
     trials.compare(DOOR, BARE, None);
-    trials.compare_cpu(DOOR, BARE, MOST_CPU);
+    trials.compare_cpu(DOOR, BARE, Some(MOST_CPU));
+    trials.compare_cpu(PRODUCER, BARE, None);
+    trials.compare_cpu(DOOR, PRODUCER, None);
     let (bare_takes, door_takes) = (
         idle(bare.http, args.idle, || bare.memory()).await?,
         idle(door.http, args.idle, || door.memory()).await?,
@@ -103,6 +112,7 @@ pub async fn run(args: &Args) -> Result<()> {
         mib(MOST_IDLE)
     );
     bare.stop().await?;
+    producer.stop().await?;
     door.stop().await
 }
 

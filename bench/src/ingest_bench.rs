@@ -33,7 +33,7 @@ pub async fn run(args: &Args) -> Result<()> {
     let (units, cost) = baseline::append(&dir.path().join("bare"), args.events, args.shape).await?;
     trials.add(1, Trial { side: BARE, units, cost, memory: None });
 
-    let server = Server::start("serve-ingest", Some(&dir.path().join("log"))).await?;
+    let server = Server::start("serve-ingest", Some(dir.path().join("log").as_os_str())).await?;
     let fifth = args.shape.whole(args.events as f64 / 5.0);
     let warm = args.shape.whole(args.events as f64 / 20.0);
     load::run(&args.shape.plan(server.http, warm, 5 * fifth)).await?;

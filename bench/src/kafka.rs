@@ -22,6 +22,7 @@ use rdkafka::{
 };
 use schemas::topics;
 
+pub use self::bare::AckedProducer;
 use crate::{
     load,
     measure::{self, Watched},
@@ -79,6 +80,11 @@ impl Kafka {
         let registry = schemas::Registry::open(log).await?;
         registry.register("default", load::TYPE, schema).await?;
         Ok(())
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// The broker, to be watched, if it runs on this machine.

@@ -55,6 +55,12 @@ enum Command {
     /// The bare server of `door`.
     #[command(hide = true)]
     ServeBare,
+    /// The bare server of `door` that produces.
+    #[command(hide = true)]
+    ServeBareProducer {
+        /// Where Kafka is.
+        brokers: String,
+    },
     /// The misbehaving clients of `neighbour`.
     #[command(hide = true)]
     Misbehave(neighbour_bench::Load),
@@ -85,6 +91,7 @@ async fn main() -> Result<()> {
         Command::Neighbour(args) => neighbour_bench::run(&args).await,
         Command::Misbehave(load) => neighbour_bench::misbehave(&load).await,
         Command::ServeBare => server::serve_bare().await,
+        Command::ServeBareProducer { brokers } => server::serve_bare_producer(&brokers).await,
         Command::ServeIngest { dir } => server::serve_ingest(&dir).await,
         Command::ServePipeline { config } => server::serve_pipeline(&config).await,
     }

@@ -65,7 +65,7 @@ pub async fn run(args: &Args) -> Result<()> {
     );
     let path = dir.path().join("penstock.toml");
     std::fs::write(&path, config)?;
-    let server = Server::start("serve-pipeline", Some(&path)).await?;
+    let server = Server::start("serve-pipeline", Some(path.as_os_str())).await?;
     let MischiefArgs { slow, rate, bombs, bulky } = args.mischief;
     println!(
         "neighbour: one event every 20 ms, alone and beside {slow} slow connections, {} requests/s where \

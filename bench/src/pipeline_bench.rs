@@ -73,7 +73,7 @@ pub async fn run(args: &Args) -> Result<()> {
     let mut trials = Trials::new("events");
     let (units, cost) = baseline::append(&dir.path().join("bare"), args.events, args.shape).await?;
     trials.add(1, Trial { side: BARE, units, cost, memory: None });
-    let server = Server::start("serve-pipeline", Some(&config)).await?;
+    let server = Server::start("serve-pipeline", Some(config.as_os_str())).await?;
 
     // As fast as it goes: from the first POST until every event is visible.
     let meter = Meter::start(&[server.watched(), ("load", std::process::id())])?;

@@ -1,6 +1,7 @@
 //! The server as a process of its own, so that its memory and CPU are its own.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use axum::{http::StatusCode, serve::ListenerExt};
+use axum::{http::StatusCode, routing::MethodRouter, serve::ListenerExt};
 use bytes::Bytes;
 use e2e::process::Memory;
 use ingest::Ingest;
@@ -20,7 +21,10 @@ use service::{config::IngestConfig, http::HttpOptions, lifecycle};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{measure::Watched, process::Process};
+use crate::{kafka::AckedProducer, measure::Watched, process::Process};
+
+/// Where [`serve_bare_producer`] writes to.
+pub const BARE_TOPIC: &str = "bench.bare";
 
 const SAYS: &str = "listening on ";
 
@@ -33,10 +37,10 @@ pub struct Server {
 
 impl Server {
     /// Starts this binary as a server and waits until it says where it listens.
-    pub async fn start(mode: &str, path: Option<&Path>) -> Result<Self> {
+    pub async fn start(mode: &str, argument: Option<&OsStr>) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(mode)
-            .args(path)
+            .args(argument)
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take().context("no stdout")?;
@@ -62,17 +66,39 @@ impl Server {
     }
 }
 
+const ACCEPTED: (StatusCode, &str) = (StatusCode::ACCEPTED, "{\"accepted\":1,\"rejected\":0}");
+
 /// What any server of this kind takes: a route, a body that is read and parsed, an answer.
 pub async fn serve_bare() -> Result<()> {
     let parse = async |body: Bytes| match serde_json::from_slice::<serde_json::Value>(&body) {
-        Ok(_) => (StatusCode::ACCEPTED, "{\"accepted\":1,\"rejected\":0}"),
+        Ok(_) => ACCEPTED,
         Err(_) => (StatusCode::BAD_REQUEST, "{}"),
     };
+    serve_routes(axum::routing::post(parse)).await
+}
+
+/// The same, with an answer when the brokers of this address have acknowledged the body.
+pub async fn serve_bare_producer(brokers: &str) -> Result<()> {
+    let producer = Arc::new(AckedProducer::new(brokers)?);
+    let produce = async move |body: Bytes| {
+        let event = serde_json::from_slice::<serde_json::Value>(&body);
+        let Some(id) = event.as_ref().ok().and_then(|event| event["id"].as_str()) else {
+            return (StatusCode::BAD_REQUEST, "{}");
+        };
+        match producer.produce(BARE_TOPIC, id, &body).await {
+            Ok(()) => ACCEPTED,
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "{}"),
+        }
+    };
+    serve_routes(axum::routing::post(produce)).await
+}
+
+async fn serve_routes(events: MethodRouter) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{SAYS}{}", listener.local_addr()?);
     let shutdown = CancellationToken::new();
     lifecycle::on_signal(shutdown.clone());
-    let routes = axum::Router::new().route("/v1/events", axum::routing::post(parse));
+    let routes = axum::Router::new().route("/v1/events", events);
     let nodelay = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(nodelay, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
     Ok(())

@@ -95,16 +95,19 @@ impl Trials {
     }
 
     /// Prints how many times the CPU of another side a side takes, and whether that is at most what it
-    /// should be.
-    pub fn compare_cpu(&self, side: &str, than: &str, most: f64) {
+    /// should be, if anything.
+    pub fn compare_cpu(&self, side: &str, than: &str, most: Option<f64>) {
         let (Some(cpu), Some(other)) =
             (self.median(side, Trial::cpu), self.median(than, Trial::cpu))
         else {
             return;
         };
         let ratio = cpu / other;
-        let verdict = if ratio <= most { "met" } else { "missed" };
-        println!("  CPU of {side} / {than}: {ratio:.2} (target at most {most:.2}: {verdict})");
+        let verdict = most.map_or(String::new(), |most| {
+            let met = if ratio <= most { "met" } else { "missed" };
+            format!(" (target at most {most:.2}: {met})")
+        });
+        println!("  CPU of {side} / {than}: {ratio:.2}{verdict}");
     }
 
     /// Prints the highest memory of a side, in rounds that count or not, and whether it stays below

@@ -21,6 +21,8 @@ use rdkafka::{
     },
 };
 
+use tokio::sync::oneshot;
+
 use super::{Kafka, WITHIN, client};
 use crate::{
     measure::{Cost, Meter},
@@ -129,6 +131,40 @@ fn full(error: KafkaError) -> Result<()> {
     match error {
         KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => Ok(()),
         error => bail!(error),
+    }
+}
+
+/// The bare producer for who waits for each record: as Penstock's, but for its lanes.
+pub struct AckedProducer(ThreadedProducer<Told>);
+
+/// Tells whoever sent a record.
+struct Told;
+
+impl AckedProducer {
+    /// One for these brokers.
+    pub fn new(brokers: &str) -> Result<Self> {
+        let mut config = producer(brokers);
+        config.set("linger.ms", "0.2");
+        Ok(Self(config.create_with_context(Told)?))
+    }
+
+    /// Returns when the brokers have acknowledged the record.
+    pub async fn produce(&self, topic: &str, key: &str, value: &[u8]) -> Result<()> {
+        let (tell, told) = oneshot::channel();
+        let record = BaseRecord::with_opaque_to(topic, Box::new(tell)).key(key).payload(value);
+        self.0.send(record).map_err(|(error, _)| error)?;
+        Ok(told.await??)
+    }
+}
+
+impl ClientContext for Told {}
+
+impl ProducerContext<NoCustomPartitioner> for Told {
+    type DeliveryOpaque = Box<oneshot::Sender<Result<(), KafkaError>>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, tell: Self::DeliveryOpaque) {
+        let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
+        let _ = tell.send(result); // who asked may have gone
     }
 }
 
