@@ -93,11 +93,17 @@ pub async fn serve_bare_producer(brokers: &str) -> Result<()> {
     serve_routes(axum::routing::post(produce)).await
 }
 
-async fn serve_routes(events: MethodRouter) -> Result<()> {
+/// A listener, told to who started this process, and what a signal cancels.
+async fn listen() -> Result<(TcpListener, CancellationToken)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{SAYS}{}", listener.local_addr()?);
     let shutdown = CancellationToken::new();
     lifecycle::on_signal(shutdown.clone());
+    Ok((listener, shutdown))
+}
+
+async fn serve_routes(events: MethodRouter) -> Result<()> {
+    let (listener, shutdown) = listen().await?;
     let routes = axum::Router::new().route("/v1/events", events);
     let nodelay = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(nodelay, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
@@ -123,10 +129,7 @@ pub async fn serve_ingest(dir: &Path) -> Result<()> {
         codec: Codec::new(registry, Unknown::Accept),
         metrics: ingest::Metrics::register(&mut metrics),
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    println!("{SAYS}{}", listener.local_addr()?);
-    let shutdown = CancellationToken::new();
-    lifecycle::on_signal(shutdown.clone());
+    let (listener, shutdown) = listen().await?;
     service::http::serve(
         listener,
         ingest::router(Arc::new(ingest)),

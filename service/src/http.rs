@@ -133,9 +133,11 @@ pub async fn serve(
 
     // Closing a listener resets whoever waits behind it, also those of whom the runtime was not told yet.
     if let Ok(listener) = listener.into_std() {
-        while let Ok((stream, _)) = listener.accept() {
+        for stream in listener.incoming().take(limit).map_while(Result::ok) {
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-            let _ = stream.map(|stream| connections.admit(stream)); // else it has left again
+            if let Ok(stream) = stream {
+                connections.admit(stream); // else it has left again
+            }
         }
     }
     connections.goodbye.closing.cancel();

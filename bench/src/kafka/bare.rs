@@ -20,7 +20,6 @@ use rdkafka::{
         ThreadedProducer,
     },
 };
-
 use tokio::sync::oneshot;
 
 use super::{Kafka, WITHIN, client};
@@ -134,7 +133,7 @@ fn full(error: KafkaError) -> Result<()> {
     }
 }
 
-/// The bare producer for who waits for each record: as Penstock's, but for its lanes.
+/// The bare producer for who waits for each record, with the linger of Penstock's.
 pub struct AckedProducer(ThreadedProducer<Told>);
 
 /// Tells whoever sent a record.
