@@ -102,8 +102,9 @@ const BAD: &str = "bad";
 /// What its process says when it begins.
 const BEGUN: &str = "begun";
 
-/// The neighbour's clients: a process of its own with the lowest priority. Elsewhere they would have
-/// their own machines; here they would take the cores from the server and from the good key's client.
+/// The neighbour's clients: a process of its own that runs when nobody else would. Elsewhere they would have
+/// their own machines; here they would take the cores from the server and from the good key's client,
+/// for milliseconds even with the lowest of the usual priorities.
 struct Clients {
     process: Process,
     said: Lines<BufReader<ChildStdout>>,
@@ -118,8 +119,8 @@ impl Clients {
             ("--bombs", *bombs),
             ("--bulky", *bulky),
         ];
-        let mut child = Command::new("nice")
-            .args(["-n", "19"])
+        let mut child = Command::new("chrt") // of util-linux
+            .args(["--idle", "0"])
             .arg(std::env::current_exe()?)
             .args(["misbehave", &http.to_string()])
             .args(numbers.iter().map(|(name, number)| format!("{name}={number}")))

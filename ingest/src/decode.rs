@@ -47,6 +47,7 @@ pub fn decode(
         share.extend(&mut bytes, chunk, limit)?;
         let read = chunk.len();
         stream.consume(read);
+        std::thread::yield_now(); // whoever waits for this core has less to do
     }
     drop(stream);
     share.shrink(windows);

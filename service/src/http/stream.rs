@@ -10,15 +10,19 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take},
     time::{Sleep, sleep},
 };
 
 use super::traffic::Traffic;
 
+/// What is read at once. hyper doubles a connection's buffer when a read fills it, and so keeps it at 16 KiB:
+/// thousands who each send a little would else each make it four times that, and memory that is touched
+/// for the first time is most of what they cost.
+const PIECE: usize = 16 * 1024 - 1;
 /// What one connection may bring before the others have their turn. The runtime itself counts reads, not
 /// bytes: it would let a client that sends fast have a thread for many megabytes.
-const TURN: usize = 64 * 1024;
+const TURN: usize = 2 * PIECE;
 
 /// How long, and how much, a peer is listened to that does not close when we have.
 const LINGER: Duration = Duration::from_secs(1);
@@ -26,7 +30,8 @@ const LINGER_BYTES: usize = 1024 * 1024;
 
 /// A stream that gives way to others, whose first bytes can be looked at, and which may linger.
 pub(super) struct Stream<S> {
-    inner: S,
+    /// At most a [`PIECE`] of it is read at once.
+    inner: Take<S>,
     /// Read before, to be read again.
     unread: Vec<u8>,
     /// Bytes of this turn.
@@ -40,6 +45,7 @@ pub(super) struct Stream<S> {
 impl<S: AsyncRead + Unpin> Stream<S> {
     pub(super) fn new(inner: S, traffic: Arc<Traffic>) -> Self {
         let (unread, turn, lingers, closed) = (Vec::new(), 0, false, None);
+        let inner = inner.take(PIECE as u64);
         Self { inner, unread, turn, traffic, lingers, closed }
     }
 
@@ -83,11 +89,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
         }
         if this.turn >= TURN {
             this.turn = 0;
-            // A task that wakes itself goes behind those that wait already.
+            // A task that wakes itself goes behind those that wait already; and this thread behind others
+            // that wait for its core, which the kernel would let wait for milliseconds.
+            std::thread::yield_now();
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let before = into.filled().len();
+        this.inner.set_limit(PIECE as u64);
         let read = Pin::new(&mut this.inner).poll_read(context, into);
         match read {
             Poll::Ready(_) => {
@@ -117,7 +126,7 @@ impl<S: AsyncRead + Unpin> Stream<S> {
         let mut room = [MaybeUninit::uninit(); 4096];
         loop {
             let mut into = ReadBuf::uninit(&mut room);
-            let read = ready!(Pin::new(&mut self.inner).poll_read(context, &mut into));
+            let read = ready!(Pin::new(self.inner.get_mut()).poll_read(context, &mut into));
             *left = left.saturating_sub(into.filled().len());
             if read.is_err() || into.filled().is_empty() || *left == 0 {
                 return Poll::Ready(());
@@ -133,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write(context, bytes);
+        let written = Pin::new(this.inner.get_mut()).poll_write(context, bytes);
         this.wrote(written)
     }
 
@@ -143,22 +152,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write_vectored(context, slices);
+        let written = Pin::new(this.inner.get_mut()).poll_write_vectored(context, slices);
         this.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.inner.get_ref().is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(context)
+        Pin::new(self.get_mut().inner.get_mut()).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.closed.is_none() {
-            ready!(Pin::new(&mut this.inner).poll_shutdown(context))?;
+            ready!(Pin::new(this.inner.get_mut()).poll_shutdown(context))?;
             if !this.lingers {
                 return Poll::Ready(Ok(()));
             }
