@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 
 use crate::{
+    cores::Apart,
     cql::{Cql, CqlArg},
     kafka::{Kafka, KafkaArg},
     load::{self, EVENT_BYTES, Shape},
@@ -37,6 +38,9 @@ pub struct Args {
     /// Events per second instead of half of the most.
     #[arg(long)]
     rate: Option<f64>,
+    /// The store has a core of its own, as on a machine of its own, and all else the others.
+    #[arg(long)]
+    store_apart: bool,
 }
 
 const ALL: &str = "whole way";
@@ -45,6 +49,11 @@ const STORED: (&str, &str) = ("penstock_sink_records", "outcome=\"stored\"");
 pub async fn run(args: &Args) -> Result<()> {
     let kafka = Kafka::fresh(&args.kafka).await?;
     let cql = Cql::connect(&args.cql).await?;
+    let cores = std::thread::available_parallelism()?;
+    let _apart = match cql.watched().filter(|_| args.store_apart) {
+        Some((_, store)) => Some(Apart::new(store, kafka.watched().map(|(_, pid)| pid))?),
+        None => None,
+    };
     let keyspace = cql.keyspace(0);
     let config = format!("{}{}{STEPS_AND_ROLLUPS}", kafka.config(), cql.config(&keyspace));
     let site = Site::new(&config)?;
@@ -63,10 +72,10 @@ pub async fn run(args: &Args) -> Result<()> {
         .collect();
     println!(
         "cluster-latency: events of {EVENT_BYTES} B, batches of {}, {} clients; VRL step, exactly once, 2 \
-         rollup windows; load, 4 services, broker and store on {} cores",
+         rollup windows; load, 4 services{} on {cores} cores",
         args.shape.batch,
         args.shape.clients,
-        std::thread::available_parallelism()?
+        if args.store_apart { " and broker beside a store" } else { ", broker and store" }
     );
 
     let mut trials = Trials::new("events");

@@ -3,6 +3,7 @@
 //! was to reach. The README of this folder says how to run it.
 
 mod baseline;
+mod cores;
 mod cql;
 mod door_bench;
 mod ingest_bench;

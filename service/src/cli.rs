@@ -49,13 +49,14 @@ impl ServiceArgs {
     where
         F: Future<Output = Result<()>>,
     {
-        let loaded = self.config.load()?;
         if let Some(probe) = self.probe {
-            return probe::ask(probe, loaded.config.admin.listen).await;
+            return probe::ask(probe, self.config.load()?.config.admin.listen).await;
         }
-        telemetry::init(&loaded.config.telemetry);
+        // First: until then a signal ends the process by force, or not at all where it is a container's first.
         let shutdown = CancellationToken::new();
         lifecycle::on_signal(shutdown.clone());
+        let loaded = self.config.load()?;
+        telemetry::init(&loaded.config.telemetry);
         run(loaded, shutdown).await
     }
 }
