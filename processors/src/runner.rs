@@ -15,12 +15,14 @@
 
 use std::{
     collections::HashSet,
+    num::NonZero,
     sync::Arc,
+    thread::available_parallelism,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use eventlog::{Batch, Delivery, Lease, Log, LogError, Position, Revocation, TransactError};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::try_join_all};
 use schemas::{Codec, RegistryError, Wanted};
 use service::{backoff::Backoff, config::ProcessorConfig, health::Part as Health};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +43,8 @@ const ENOUGH_RECORDS: usize = 4 * 1024;
 const ENOUGH_BYTES: usize = 2 * 1024 * 1024;
 /// Fewer records are worked on where they are read: handing them to another thread costs more.
 const FEW_RECORDS: usize = 64;
+/// At least so many are shared out among the cores, partition by partition.
+const MANY_RECORDS: usize = 512;
 
 /// The consumer group of a processor. Its members' transactional ids begin with it, so that on a
 /// shared cluster all that is ours is under `penstock.`.
@@ -78,8 +82,9 @@ impl Runner {
         let to = config.to.as_str().into();
         let shop = Workshop { processor, chain, codec, to, dead_letters };
         let metrics = metrics.of(&config.name);
+        let cores = available_parallelism().map_or(1, NonZero::get);
         let mut run =
-            Run { shop: Arc::new(shop), config, log, metrics, health, instance, shutdown };
+            Run { shop: Arc::new(shop), config, log, metrics, health, instance, shutdown, cores };
         run.until_shutdown().await
     }
 }
@@ -93,13 +98,14 @@ struct Run {
     health: Health,
     instance: Arc<str>,
     shutdown: CancellationToken,
+    cores: usize,
 }
 
 /// Results waiting for their transaction.
 struct Prepared {
     parts: Vec<Part>,
     /// What was read with them and must wait, because they are enough for one transaction.
-    rest: Option<Work>,
+    rest: Vec<Work>,
     since: Instant,
 }
 
@@ -166,10 +172,10 @@ impl Run {
                 feed.close().await?;
                 return Ok(());
             }
-            let rest = prepared.as_mut().and_then(|waiting| waiting.rest.take());
-            let mut read = match rest {
-                Some(_) => Gathered::default(),
-                None => self.gather(&mut feed, prepared.is_none(), &void).await?,
+            let rest = prepared.as_mut().map(Prepared::take_rest).unwrap_or_default();
+            let mut read = match rest.is_empty() {
+                true => self.gather(&mut feed, prepared.is_none(), &void).await?,
+                false => Gathered::default(),
             };
             let revoked = read.revoked.take();
             if let Some(lost) = revoked.as_ref().filter(|revocation| revocation.lost) {
@@ -178,7 +184,7 @@ impl Run {
                     waiting.parts.retain(|part| !lost.leases.contains(&part.lease));
                 }
             }
-            let work = rest.map_or_else(|| self.begin(read), Some);
+            let work = if rest.is_empty() { self.begin(read) } else { rest };
             let given: Vec<_> = prepared.iter().flat_map(Prepared::leases).collect();
             let (committed, next) =
                 tokio::join!(self.commit(&mut feed, prepared.take()), self.process(work));
@@ -192,7 +198,7 @@ impl Run {
                 // Commits are taken until the acknowledgement, so what was read is finished first.
                 while let Some(mut last) = next.take() {
                     let given: Vec<_> = last.leases().collect();
-                    let rest = last.rest.take();
+                    let rest = last.take_rest();
                     let committed = self.commit(&mut feed, Some(last)).await;
                     if let Some(reason) = self.judge(committed, backoff)? {
                         aborted = Some(reason);
@@ -267,16 +273,33 @@ impl Run {
         Ok(read)
     }
 
-    /// What was read as work to do, if there is any.
-    fn begin(&self, read: Gathered) -> Option<Work> {
-        let any = !read.batches.is_empty() || !read.gaps.is_empty();
-        any.then(|| Work::new(self.shop.clone(), read.gaps, read.batches))
+    /// What was read as work to do, if there is any: for one core, or for several if it is much.
+    fn begin(&self, read: Gathered) -> Vec<Work> {
+        if read.batches.is_empty() && read.gaps.is_empty() {
+            return Vec::new();
+        }
+        let little = read.records < MANY_RECORDS || self.shop.chain.is_copy();
+        let cores = if little { 1 } else { self.cores };
+        Work::divide(&self.shop, read.gaps, read.batches, cores)
     }
 
     /// Works until there is something to commit.
-    async fn process(&self, work: Option<Work>) -> Result<Option<Prepared>, LogError> {
-        let Some(mut work) = work else { return Ok(None) };
+    async fn process(&self, work: Vec<Work>) -> Result<Option<Prepared>, LogError> {
+        if work.is_empty() {
+            return Ok(None);
+        }
         let since = Instant::now();
+        let worked = try_join_all(work.into_iter().map(|work| self.work_on(work))).await?;
+        let mut prepared = Prepared { parts: Vec::new(), rest: Vec::new(), since };
+        for (parts, rest) in worked {
+            prepared.parts.extend(parts);
+            prepared.rest.extend(rest);
+        }
+        Ok(Some(prepared))
+    }
+
+    /// Works on one of them until it is done or full: its results, and what is left.
+    async fn work_on(&self, mut work: Work) -> Result<(Vec<Part>, Option<Work>), LogError> {
         loop {
             let progress = if work.waiting_records() < FEW_RECORDS {
                 work.run()
@@ -291,16 +314,14 @@ impl Run {
                 })?;
                 progress
             };
-            let parts = match progress {
+            match progress {
                 Progress::Ask(wanted) => {
                     self.learn(&wanted).await?;
                     work.asked(wanted);
-                    continue;
                 }
-                Progress::Done | Progress::Full => work.take(),
-            };
-            let rest = (progress == Progress::Full).then_some(work);
-            return Ok(Some(Prepared { parts, rest, since }));
+                Progress::Done => return Ok((work.take(), None)),
+                Progress::Full => return Ok((work.take(), Some(work))),
+            }
         }
     }
 
@@ -386,6 +407,10 @@ impl Run {
 }
 
 impl Prepared {
+    fn take_rest(&mut self) -> Vec<Work> {
+        std::mem::take(&mut self.rest)
+    }
+
     fn leases(&self) -> impl Iterator<Item = Lease> {
         let rest = self.rest.iter().flat_map(Work::leases);
         self.parts.iter().map(|part| &part.lease).chain(rest).cloned()

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Cow,
+    cmp::Reverse,
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
@@ -67,6 +68,8 @@ pub(super) struct Work {
     held: Option<(Stored, Option<Events>)>,
     /// What the registry was asked for.
     asked: HashSet<Wanted>,
+    /// Bytes of outputs after which it is full.
+    enough: usize,
     /// Bytes of the outputs that are done.
     bytes: usize,
     done: Vec<Part>,
@@ -97,11 +100,48 @@ impl Part {
     }
 }
 
+/// Shares batches out, nearly evenly, at least one share and at most so many: the batches of a partition stay
+/// together and in their order.
+fn shares(batches: Vec<Batch>, most: usize) -> Vec<VecDeque<Batch>> {
+    let records =
+        |batches: &VecDeque<Batch>| batches.iter().map(|b| b.records.len()).sum::<usize>();
+    let mut partitions: HashMap<Lease, VecDeque<Batch>> = HashMap::new();
+    for batch in batches {
+        partitions.entry(batch.lease.clone()).or_default().push_back(batch);
+    }
+    let mut partitions: Vec<_> = partitions.into_values().collect();
+    partitions.sort_by_key(|batches| Reverse(records(batches)));
+    let mut shares = vec![VecDeque::new(); most.min(partitions.len()).max(1)];
+    for batches in partitions {
+        if let Some(smallest) = shares.iter_mut().min_by_key(|share| records(share)) {
+            smallest.extend(batches);
+        }
+    }
+    shares
+}
+
 impl Work {
-    /// Work on batches; what is done already, such as gaps before them, comes first.
-    pub(super) fn new(shop: Arc<Workshop>, done: Vec<Part>, batches: Vec<Batch>) -> Self {
-        let waiting = batches.into();
-        Self { shop, waiting, current: None, held: None, asked: HashSet::new(), bytes: 0, done }
+    /// Work on batches, for at most so many cores. What is done already, such as gaps before them, comes first.
+    pub(super) fn divide(
+        shop: &Arc<Workshop>,
+        done: Vec<Part>,
+        batches: Vec<Batch>,
+        cores: usize,
+    ) -> Vec<Self> {
+        let shares = shares(batches, cores);
+        let enough = ENOUGH_OUTPUT / shares.len();
+        let mut done = Some(done);
+        let work = shares.into_iter().map(|waiting| Self {
+            shop: shop.clone(),
+            waiting,
+            current: None,
+            held: None,
+            asked: HashSet::new(),
+            enough,
+            bytes: 0,
+            done: done.take().unwrap_or_default(),
+        });
+        work.collect()
     }
 
     /// Works until all is done, there is enough to commit, or the registry must be asked. Once it
@@ -127,7 +167,7 @@ impl Work {
                     return Progress::Ask(halt.wanted);
                 }
                 self.bytes += part.outputs[before..].iter().map(|(_, r)| r.size()).sum::<usize>();
-                if self.bytes >= ENOUGH_OUTPUT && records.len() > 0 {
+                if self.bytes >= self.enough && records.len() > 0 {
                     let rest = Part::skip(part.lease.clone(), *end);
                     part.next = stored.offset + 1;
                     self.done.push(std::mem::replace(part, rest));
@@ -135,7 +175,7 @@ impl Work {
                 }
             }
             self.done.extend(self.current.take().map(|(_, part, _)| part));
-            if self.bytes >= ENOUGH_OUTPUT && !self.waiting.is_empty() {
+            if self.bytes >= self.enough && !self.waiting.is_empty() {
                 return Progress::Full;
             }
         }
@@ -308,5 +348,44 @@ fn shortened(detail: &str) -> Cow<'_, str> {
     match detail.floor_char_boundary(LONGEST_DETAIL) {
         end if end < detail.len() => format!("{}...", &detail[..end]).into(),
         _ => detail.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Batches of partitions and as many records, numbered in their `next`.
+    fn batches(of: &[(u32, usize)]) -> Vec<Batch> {
+        let record = Record { key: None, value: None, headers: Headers::default() };
+        let batch = |(next, (partition, records)): (usize, &(u32, usize))| Batch {
+            lease: Lease { id: 1, topic: "t".into(), partition: *partition },
+            records: vec![Stored { offset: 0, appended_at: 0, record: record.clone() }; *records],
+            next: next as Position,
+        };
+        of.iter().enumerate().map(batch).collect()
+    }
+
+    fn shared(of: &[(u32, usize)], most: usize) -> Vec<Vec<(u32, Position)>> {
+        let each = |batch: &Batch| (batch.lease.partition, batch.next);
+        let mut shares: Vec<Vec<_>> = shares(batches(of), most)
+            .iter()
+            .map(|share| share.iter().map(each).collect())
+            .collect();
+        shares.sort();
+        shares
+    }
+
+    #[test]
+    fn batches_are_shared_out_by_partition_in_their_order() {
+        let of = [(0, 4), (1, 9), (0, 4), (2, 2), (1, 1)];
+        assert_eq!(shared(&of, 2), [vec![(0, 0), (0, 2), (2, 3)], vec![(1, 1), (1, 4)]]);
+        assert_eq!(shared(&of, 8), [vec![(0, 0), (0, 2)], vec![(1, 1), (1, 4)], vec![(2, 3)]]);
+        assert_eq!(shared(&of[..1], 2), [[(0, 0)]]);
+    }
+
+    #[test]
+    fn nothing_is_one_share() {
+        assert_eq!(shared(&[], 2), [vec![]]);
     }
 }
