@@ -5,10 +5,11 @@
 //! next ... next -> decode > steps > encode -> commit(outputs, positions) -> next ...
 //! ```
 //!
-//! While one transaction is committed the next batches are already being worked on; they are
-//! committed only after it, so that positions never run ahead of outputs. The invariant: a
-//! position is committed in the same transaction as everything its records led to, and what an
-//! aborted transaction held is forgotten whole, because its records come again.
+//! While one transaction is committed the next batches are already being worked on, several partitions
+//! side by side where there are cores; they are committed only after it, so that positions never run
+//! ahead of outputs. The invariant: a position is committed in the same transaction as everything its
+//! records led to, and what an aborted transaction held is forgotten whole, because its records come
+//! again.
 //!
 //! A log that cannot answer is asked again for as long as it takes, with growing pauses, and the
 //! processor's health says so: there is nothing better a processor could do.
