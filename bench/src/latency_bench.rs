@@ -50,10 +50,12 @@ pub async fn run(args: &Args) -> Result<()> {
     let kafka = Kafka::fresh(&args.kafka).await?;
     let cql = Cql::connect(&args.cql).await?;
     let cores = std::thread::available_parallelism()?;
-    let _apart = match cql.watched().filter(|_| args.store_apart) {
-        Some((_, store)) => Some(Apart::new(store, kafka.watched().map(|(_, pid)| pid))?),
-        None => None,
-    };
+    let mut _apart = None;
+    if args.store_apart {
+        let (_, store) =
+            cql.watched().context("--store-apart: the store is not on this machine")?;
+        _apart = Some(Apart::new(store, kafka.watched().map(|(_, pid)| pid))?);
+    }
     let keyspace = cql.keyspace(0);
     let config = format!("{}{}{STEPS_AND_ROLLUPS}", kafka.config(), cql.config(&keyspace));
     let site = Site::new(&config)?;
