@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use scylla::{
     client::{PoolSize, session::Session, session_builder::SessionBuilder},
+    cluster::metadata::{self, ColumnKind, ColumnType},
     statement::batch::{Batch, BatchType},
     value::{CqlValue, Row},
 };
@@ -53,6 +54,8 @@ pub struct Table {
     id: usize,
     /// A row of each of several partitions.
     rows: Vec<Vec<Option<CqlValue>>>,
+    /// How long its rows live, in seconds; 0 is for ever.
+    ttl: Option<CqlValue>,
 }
 
 impl Cql {
@@ -115,8 +118,7 @@ impl Cql {
         let mut tables = Vec::new();
         for (name, table) in &known.tables {
             if table.columns.contains_key(ID) {
-                let key = &table.partition_key;
-                let found = self.sample(keyspace, name, key).await?;
+                let found = self.sample(keyspace, name, table).await?;
                 tables.extend(found);
             }
         }
@@ -125,18 +127,34 @@ impl Cql {
     }
 
     /// Rows of some partitions of a table; `None` if it is empty.
-    async fn sample(&self, keyspace: &str, name: &str, key: &[String]) -> Result<Option<Table>> {
+    async fn sample(
+        &self,
+        keyspace: &str,
+        name: &str,
+        of: &metadata::Table,
+    ) -> Result<Option<Table>> {
+        let key = &of.partition_key;
         let keys = format!("SELECT DISTINCT {} FROM {keyspace}.{name} LIMIT 16", key.join(", "));
         let found = self.session.query_unpaged(keys, ()).await?.into_rows_result()?;
         let one = format!(
-            "SELECT * FROM {keyspace}.{name} WHERE {} LIMIT 1",
+            "FROM {keyspace}.{name} WHERE {} LIMIT 1",
             key.iter().map(|column| format!("{column} = ?")).collect::<Vec<_>>().join(" AND ")
         );
-        let one = self.session.prepare(one).await?;
+        let life = of.columns.iter().find(|(_, column)| {
+            column.kind == ColumnKind::Regular && matches!(column.typ, ColumnType::Native(_))
+        });
+        let (life, _) = life.context("a table without a column that tells how long rows live")?;
+        let life = self.session.prepare(format!("SELECT TTL({life}) {one}")).await?;
+        let one = self.session.prepare(format!("SELECT * {one}")).await?;
+        let mut ttl = None;
         let (mut columns, mut rows) = (Vec::<String>::new(), Vec::<Vec<_>>::new());
         for partition in found.rows::<Row>()? {
-            let row = self.session.execute_unpaged(&one, partition?.columns).await?;
-            let row = row.into_rows_result()?;
+            let partition = partition?.columns;
+            let lives =
+                self.session.execute_unpaged(&life, &partition).await?.into_rows_result()?;
+            let (seconds,) = lives.first_row::<(Option<i32>,)>()?;
+            ttl = Some(CqlValue::Int(seconds.unwrap_or_default()));
+            let row = self.session.execute_unpaged(&one, &partition).await?.into_rows_result()?;
             columns = row.column_specs().iter().map(|spec| spec.name().to_owned()).collect();
             rows.push(row.first_row::<Row>()?.columns);
         }
@@ -146,7 +164,7 @@ impl Cql {
         let columns: Vec<String> = held.iter().map(|n| columns[*n].clone()).collect();
         let rows = rows.iter().map(|row| held.iter().map(|n| row[*n].clone()).collect()).collect();
         let id = columns.iter().position(|column| column == ID).context("a row without an id")?;
-        Ok(Some(Table { name: name.to_owned(), columns, id, rows }))
+        Ok(Some(Table { name: name.to_owned(), columns, id, rows, ttl }))
     }
 
     /// The bare driver loop: the rows of so many events, in unlogged batches of 32, so many at a time.
@@ -192,8 +210,9 @@ impl Cql {
         let marks = vec!["?"; table.columns.len()].join(", ");
         let columns = table.columns.join(", ");
         let name = &table.name;
-        let insert =
-            format!("INSERT INTO {keyspace}.{name} ({columns}) VALUES ({marks}) USING TIMESTAMP ?");
+        let insert = format!(
+            "INSERT INTO {keyspace}.{name} ({columns}) VALUES ({marks}) USING TIMESTAMP ? AND TTL ?"
+        );
         let mut insert = self.session.prepare(insert).await?;
         insert.set_is_idempotent(true);
         let mut batch = Batch::new(BatchType::Unlogged);
@@ -214,7 +233,7 @@ impl Table {
     ) -> Vec<Vec<&'a Option<CqlValue>>> {
         let like = &self.rows[batch as usize % self.rows.len()];
         let rows = ids.iter().map(|id| {
-            let mut row: Vec<_> = like.iter().chain([timestamp]).collect();
+            let mut row: Vec<_> = like.iter().chain([timestamp, &self.ttl]).collect();
             row[self.id] = id;
             row
         });
