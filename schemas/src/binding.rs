@@ -207,8 +207,8 @@ impl<'b> Found<'b> {
     }
 
     fn event(mut self) -> Result<(Event, Form), DecodeError> {
-        let required = |name: &str, value: Option<&str>| match value {
-            Some(value) if !value.is_empty() => Ok(value.to_owned()),
+        let required = |name: &str, value: Option<&'b str>| match value {
+            Some(value) if !value.is_empty() => Ok(value),
             _ => Err(DecodeError::Malformed(format!("header {name} is missing or empty"))),
         };
         if self.specversion != Some("1.0") {
@@ -228,14 +228,14 @@ impl<'b> Found<'b> {
             None => self.content_type,
             own => own,
         };
-        let time = Timestamp::parse(&required("ce_time", self.time)?)
+        let time = Timestamp::parse(required("ce_time", self.time)?)
             .map_err(|e| DecodeError::Malformed(format!("header ce_time is {e}")))?;
         extension::set_types(&mut self.extensions, self.typed.unwrap_or_default());
         let event = Event {
             namespace: Arc::from(required(NAMESPACE_HEADER, self.namespace)?),
-            id: required("ce_id", self.id)?,
-            source: required("ce_source", self.source)?,
-            kind: required("ce_type", self.kind)?,
+            id: required("ce_id", self.id)?.to_owned(),
+            source: required("ce_source", self.source)?.to_owned(),
+            kind: required("ce_type", self.kind)?.to_owned(),
             subject: self.subject.map(str::to_owned),
             time,
             time_filled: self.time_filled == Some("true"),
