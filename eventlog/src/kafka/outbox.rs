@@ -1,14 +1,14 @@
 //! A producer of transactions: what it does in each step, and what an error means for the next.
 //!
-//! librdkafka counts deliveries in its own time; waiting for them here, before the commit, spares its
-//! pause of 100 ms. Every call has a timeout, and yet `send_offsets_to_transaction` may never return when
+//! Only failed deliveries are reported: of the others it is enough that none is left under way. Waiting for
+//! that here, before the commit, spares librdkafka's own pause of 100 ms. Every call has a timeout, and yet `send_offsets_to_transaction` may never return when
 //! brokers went away under it (librdkafka waits for a state of the coordinator that does not change).
 //! So calls are made on a thread of their own; one that does not return is left behind with it and
 //! the producer, and fails. The next producer of the same id fences that one.
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -43,6 +43,8 @@ const TICK: Duration = Duration::from_millis(500);
 const MOST_HUNG: u32 = 3;
 /// How long records may take to all replicas.
 const DELIVERED: Duration = Duration::from_secs(15);
+/// How often it is looked whether records are still under way.
+const LOOK: Duration = Duration::from_micros(200);
 /// Offsets that were not taken by then are given up with their transaction.
 const OFFSETS: Duration = Duration::from_secs(10);
 /// The broker is still finishing a transaction when it has answered; asked too early, librdkafka
@@ -71,7 +73,6 @@ pub(super) struct Outbox {
     /// A call does not return.
     hangs: AtomicBool,
     shared: Arc<Shared>,
-    sent: u64,
     open: bool,
     ended: Instant,
 }
@@ -82,12 +83,14 @@ impl Outbox {
     pub fn new(shared: &Arc<Shared>, id: &str, deadline: Option<Instant>) -> Result<Self, Failure> {
         let clients = &shared.core.clients;
         let observer = clients.observer(Role::Transactions);
-        let context = Deliveries { observer, counts: Mutex::default(), complete: Condvar::new() };
-        let producer: Native =
-            clients.transactional_producer(id).create_with_context(context).map_err(|e| {
-                let told = errors::tell(&e);
-                Failure::Refused(LogError::Fatal(format!("no producer for transactions: {told}")))
-            })?;
+        let context = Deliveries { observer, failed: Mutex::default() };
+        let mut config = clients.transactional_producer(id);
+        // A report for each record takes a tenth of a processor's CPU.
+        config.set("delivery.report.only.error", "true");
+        let producer: Native = config.create_with_context(context).map_err(|e| {
+            let told = errors::tell(&e);
+            Failure::Refused(LogError::Fatal(format!("no producer for transactions: {told}")))
+        })?;
         let producer = Arc::new(producer);
         let calls = begin_calls(producer.clone()).map_err(|e| {
             Failure::Refused(LogError::Fatal(format!("no thread for transactions: {e}")))
@@ -97,7 +100,6 @@ impl Outbox {
             calls: Some(calls),
             hangs: AtomicBool::new(false),
             shared: shared.clone(),
-            sent: 0,
             open: false,
             ended: Instant::now(),
         };
@@ -123,12 +125,13 @@ impl Outbox {
     /// Sends records and waits until all replicas have them. librdkafka copies each, and here it is
     /// let go of at once.
     pub fn send(&mut self, outputs: Vec<(Arc<str>, Record)>) -> Result<(), Failure> {
-        self.deliveries().counts().failed = None;
+        *self.failed() = None;
         for (topic, record) in outputs {
             self.send_one(&topic, &record)?;
         }
-        let complete = self.deliveries().wait(self.sent, DELIVERED);
-        if let Some((code, topic)) = self.deliveries().counts().failed.take() {
+        let complete = self.delivered(DELIVERED);
+        let failed = self.failed().take();
+        if let Some((code, topic)) = failed {
             let error = KafkaError::MessageProduction(code);
             // Brokers that have just come back may not know a topic for a moment.
             let unknown = matches!(
@@ -152,11 +155,13 @@ impl Outbox {
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
         message.headers = headers;
-        let until = Instant::now() + DELIVERED;
+        let mut full_until = None;
         while let Err((error, back)) = self.producer.send(message) {
             match error.rdkafka_error_code() {
-                Some(Code::QueueFull) if Instant::now() < until => {
-                    self.deliveries().wait(u64::MAX, Duration::from_millis(10));
+                Some(Code::QueueFull)
+                    if Instant::now() < *full_until.get_or_insert(Instant::now() + DELIVERED) =>
+                {
+                    thread::sleep(Duration::from_millis(1));
                     message = back;
                 }
                 Some(Code::MessageSizeTooLarge) => {
@@ -165,8 +170,20 @@ impl Outbox {
                 _ => return Err(self.failure("send", &error)),
             }
         }
-        self.sent += 1;
         Ok(())
+    }
+
+    /// Waits until no record is under way any more, or a time. What failed was told by then: librdkafka
+    /// counts a record until its report is done.
+    fn delivered(&self, at_most: Duration) -> bool {
+        let until = Instant::now() + at_most;
+        while self.producer.in_flight_count() > 0 {
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(LOOK);
+        }
+        true
     }
 
     /// Adds positions; `group` answers, anew for each try, who we are, or why not to go on.
@@ -211,11 +228,8 @@ impl Outbox {
         self.ended = Instant::now();
         done?;
         self.open = false;
-        // What was purged is counted, too, but maybe not yet.
-        if !self.deliveries().wait(self.sent, STEP) {
-            let done = self.deliveries().counts().done;
-            self.sent = done;
-        }
+        // What was purged is reported, too, but maybe not yet.
+        self.delivered(STEP);
         Ok(())
     }
 
@@ -305,8 +319,8 @@ impl Outbox {
         }
     }
 
-    fn deliveries(&self) -> &Deliveries {
-        self.producer.client().context()
+    fn failed(&self) -> MutexGuard<'_, Option<(Code, String)>> {
+        self.producer.client().context().failed()
     }
 }
 
@@ -358,34 +372,16 @@ impl Pause {
     }
 }
 
-/// Counts deliveries, on the producer's thread.
+/// Hears of failed deliveries, on the producer's thread.
 struct Deliveries {
     observer: Observer,
-    counts: Mutex<Counts>,
-    complete: Condvar,
-}
-
-#[derive(Default)]
-struct Counts {
-    done: u64,
-    awaited: u64,
     /// The first failure: its code and topic.
-    failed: Option<(Code, String)>,
+    failed: Mutex<Option<(Code, String)>>,
 }
 
 impl Deliveries {
-    /// Waits until so many deliveries were counted in all, or a time.
-    fn wait(&self, awaited: u64, at_most: Duration) -> bool {
-        let mut counts = self.counts();
-        counts.awaited = awaited;
-        let waits = |counts: &mut Counts| counts.done < awaited;
-        let waited = self.complete.wait_timeout_while(counts, at_most, waits);
-        let (counts, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        counts.done >= awaited
-    }
-
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failed(&self) -> MutexGuard<'_, Option<(Code, String)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -393,16 +389,9 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let mut counts = self.counts();
-        counts.done += 1;
-        if let Err((error, message)) = result
-            && counts.failed.is_none()
-        {
+        if let Err((error, message)) = result {
             let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-            counts.failed = Some((code, message.topic().to_owned()));
-        }
-        if counts.done >= counts.awaited {
-            self.complete.notify_all();
+            self.failed().get_or_insert_with(|| (code, message.topic().to_owned()));
         }
     }
 }
