@@ -113,9 +113,9 @@ impl Remap {
         })
     }
 
-    fn events(&self, value: Value, parent: &Event) -> Result<Events, String> {
+    fn events(&self, value: Value, parent: Event) -> Result<Events, String> {
         let Value::Array(children) = value else {
-            return value::to_event(value, parent, self.used).map(Events::One);
+            return value::to_event(value, parent, &self.used).map(Events::One);
         };
         if children.len() > MOST_CHILDREN {
             return Err(format!(
@@ -125,7 +125,7 @@ impl Remap {
         }
         let mut events = Vec::with_capacity(children.len());
         for (number, child) in children.into_iter().enumerate() {
-            let mut event = value::to_event(child, parent, self.used)
+            let mut event = value::to_event(child, parent.clone(), &self.used)
                 .map_err(|detail| format!("event {number} of the array: {detail}"))?;
             if number > 0 && event.id == parent.id {
                 event.id = format!("{}/{number}", parent.id);
@@ -138,12 +138,12 @@ impl Remap {
 
 impl Step for Remap {
     fn apply(&self, _: &Context, event: Event) -> Verdict {
-        let mut target = match value::to_value(&event, self.used.reads) {
+        let mut target = match value::to_value(&event, &self.used) {
             Ok(target) => target,
             Err(detail) => return rejected(detail),
         };
         match self.run(&mut target) {
-            Ok(_) => match self.events(target, &event) {
+            Ok(_) => match self.events(target, event) {
                 Ok(Events::Many(events)) if events.is_empty() => Verdict::Drop("empty".into()),
                 Ok(events) => Verdict::Emit(events),
                 Err(detail) => rejected(detail),

@@ -101,6 +101,40 @@ fn del_alone_counts_as_a_write() {
 }
 
 #[test]
+fn members_that_a_program_does_not_name_are_as_if_it_had_had_them() {
+    let mut before = event(r#"{"n":1,"items":[{"a":1},{"a":2}]}"#);
+    before.extensions =
+        [("region".into(), "eu".into()), ("tries".into(), Extension::Integer(2))].into();
+    before.data_schema = Some("https://example.org/order".into());
+    for program in [
+        "true",
+        ".data.n = 2",
+        ".type = \"other\"",
+        ".type = \"\"",
+        ".time = 5",
+        ".time = \"2020-01-01T00:00:00Z\"",
+        ".new = 1\n.tries = null",
+        "del(.subject)\ndel(.region)",
+        "del(.id)",
+        ".datacontenttype = \"text/plain\"\n.data = \"text\"",
+        ".specversion = \"2.0\"",
+        ".Bad = 1",
+        "if exists(.dataschema) { .subject = .dataschema }",
+        ". = merge(., {\"type\": .region})",
+        ". = map_keys(.) -> |key| { key }",
+        ". = [., merge(., {\"subject\": \"second\"})]",
+        "rows = unnest!(.data.items)\n.subject = rows[1].type",
+        ". = unnest!(.data.items)",
+    ] {
+        let narrow = compile(program);
+        let Remap { program: compiled, used, utc } = compile(program);
+        let wide = Remap { program: compiled, used: used.all(), utc };
+        let apply = |remap: Remap| remap.apply(&Context::default(), before.clone());
+        assert_eq!(apply(narrow), apply(wide), "{program}");
+    }
+}
+
+#[test]
 fn an_attribute_is_removed_with_del_or_null() {
     let after = one("del(.subject)\n.region = null", event("{}"));
     assert_eq!((after.subject, after.extensions.len()), (None, 0));

@@ -1,7 +1,7 @@
 //! Between the event and `.`: structured CloudEvents JSON as a VRL value.
 //!
-//! What a program does not touch comes back as it was: the text of `.time`, and the bytes of the
-//! data if the program cannot write to it. Numbers that a program passes through are VRL's:
+//! What a program does not touch comes back as it was: every attribute that it does not name, the text of
+//! `.time`, and the bytes of the data if the program cannot write to it. Numbers that a program passes through are VRL's:
 //! 64-bit integers, and doubles for everything else.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -16,37 +16,64 @@ use vrl::{
 
 use super::json;
 
-/// What a program does with the data, found out once, so that data nobody asks for is not parsed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a program does with the event, found out once, so that what nobody asks for is neither parsed nor
+/// copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Use {
+    /// The members that the program may look at or leave as others; any, if there is no list.
+    touched: Option<Vec<String>>,
     /// The program may look at the data.
-    pub(super) reads: bool,
+    reads: bool,
     /// The program may leave other data than it found.
-    pub(super) writes: bool,
+    writes: bool,
 }
 
 impl Use {
-    /// Judges by the paths in the program. `del` changes what it reads without being an assignment.
+    /// Judges by the paths in the program. `del` changes what it reads without being an assignment, and
+    /// `unnest` looks at all of the event, whatever its path.
     pub(super) fn of(info: &ProgramInfo, source: &str) -> Self {
         let read = info.target_queries.iter().any(touches_data);
         let written = info.target_assignments.iter().any(touches_data);
-        Self { reads: read || written, writes: written || (read && source.contains("del")) }
+        let paths = info.target_queries.iter().chain(&info.target_assignments);
+        let touched = paths.map(|path| member(path).map(ToOwned::to_owned)).collect();
+        Self {
+            touched: if source.contains("unnest") { None } else { touched },
+            reads: read || written,
+            writes: written || (read && source.contains("del")),
+        }
+    }
+
+    /// The same, taken to touch every member.
+    #[cfg(test)]
+    pub(super) fn all(self) -> Self {
+        Self { touched: None, ..self }
+    }
+
+    fn touches(&self, name: &str) -> bool {
+        self.touched.as_ref().is_none_or(|touched| touched.iter().any(|one| one == name))
+    }
+}
+
+/// The member of the event that a path leads into; `None` for the whole of it.
+fn member(path: &OwnedTargetPath) -> Option<&str> {
+    match path.path.segments.first() {
+        Some(OwnedSegment::Field(name)) => Some(name.as_str()),
+        Some(OwnedSegment::Index(_)) | None => None,
     }
 }
 
 fn touches_data(path: &OwnedTargetPath) -> bool {
-    match path.path.segments.first() {
-        Some(OwnedSegment::Field(name)) => {
-            matches!(name.as_str(), "data" | "data_base64" | "datacontenttype")
-        }
-        Some(OwnedSegment::Index(_)) | None => true,
-    }
+    member(path).is_none_or(|name| matches!(name, "data" | "data_base64" | "datacontenttype"))
 }
 
-/// The event as `.`.
-pub(super) fn to_value(event: &Event, with_data: bool) -> Result<Value, String> {
+/// The event as `.`, as far as a program uses it.
+pub(super) fn to_value(event: &Event, used: &Use) -> Result<Value, String> {
     let mut map = ObjectMap::new();
-    let mut put = |name: &str, value: &str| map.insert(name.into(), value.into());
+    let mut put = |name: &str, value: &str| {
+        if used.touches(name) {
+            map.insert(name.into(), value.into());
+        }
+    };
     put("specversion", "1.0");
     put("id", &event.id);
     put("source", &event.source);
@@ -61,7 +88,7 @@ pub(super) fn to_value(event: &Event, with_data: bool) -> Result<Value, String> 
     if let Some(schema) = &event.data_schema {
         put("dataschema", schema);
     }
-    for (name, value) in &event.extensions {
+    for (name, value) in event.extensions.iter().filter(|(name, _)| used.touches(name)) {
         let value = match value {
             Extension::Text(text) => text.as_str().into(),
             Extension::Boolean(truth) => Value::Boolean(*truth),
@@ -69,7 +96,7 @@ pub(super) fn to_value(event: &Event, with_data: bool) -> Result<Value, String> 
         };
         map.insert(name.as_str().into(), value);
     }
-    if with_data {
+    if used.reads {
         match &event.data {
             Data::None => {}
             Data::Json(text) => {
@@ -89,8 +116,8 @@ pub(super) fn to_value(event: &Event, with_data: bool) -> Result<Value, String> 
     Ok(Value::Object(map))
 }
 
-/// `.`, or an element of it, as an event again.
-pub(super) fn to_event(value: Value, parent: &Event, used: Use) -> Result<Event, String> {
+/// `.`, or an element of it, as an event again: the event it was, with what the program may have changed.
+pub(super) fn to_event(value: Value, mut event: Event, used: &Use) -> Result<Event, String> {
     let Value::Object(map) = value else {
         return Err(format!("an event must be an object, not {}", value.kind_str()));
     };
@@ -101,31 +128,37 @@ pub(super) fn to_event(value: Value, parent: &Event, used: Use) -> Result<Event,
     if fields.specversion.as_deref().is_some_and(|version| version != "1.0") {
         return Err("`.specversion` must be \"1.0\"".into());
     }
-    let data_content_type = fields.content_type;
-    let data = if used.writes {
-        let same_type = data_content_type == parent.data_content_type;
-        let json = match &parent.data {
-            Data::Json(_) if same_type => true,
-            _ => is_json(data_content_type.as_deref()),
-        };
-        to_data(fields.data, fields.data_base64, json)?
-    } else {
-        parent.data.clone()
-    };
-    let (time, time_filled) = to_time(fields.time, parent)?;
-    Ok(Event {
-        namespace: parent.namespace.clone(),
-        id: required("id", fields.id)?,
-        source: required("source", fields.source)?,
-        kind: required("type", fields.kind)?,
-        subject: fields.subject,
-        time,
-        time_filled,
-        data_content_type,
-        data_schema: fields.data_schema,
-        extensions: fields.extensions,
-        data,
-    })
+    let was_json = matches!(event.data, Data::Json(_));
+    let mut same_type = true;
+    if used.touches("datacontenttype") {
+        same_type = fields.content_type == event.data_content_type;
+        event.data_content_type = fields.content_type;
+    }
+    if used.writes {
+        let json = (was_json && same_type) || is_json(event.data_content_type.as_deref());
+        event.data = to_data(fields.data, fields.data_base64, json)?;
+    }
+    if used.touches("time") {
+        set_time(&mut event, fields.time)?;
+    }
+    if used.touches("id") {
+        event.id = required("id", fields.id)?;
+    }
+    if used.touches("source") {
+        event.source = required("source", fields.source)?;
+    }
+    if used.touches("type") {
+        event.kind = required("type", fields.kind)?;
+    }
+    if used.touches("subject") {
+        event.subject = fields.subject;
+    }
+    if used.touches("dataschema") {
+        event.data_schema = fields.data_schema;
+    }
+    event.extensions.retain(|name, _| !used.touches(name));
+    event.extensions.extend(fields.extensions);
+    Ok(event)
 }
 
 #[derive(Default)]
@@ -223,25 +256,25 @@ fn required(name: &str, value: Option<String>) -> Result<String, String> {
     })
 }
 
-/// The time, and whether the sink may take it for a bound on when the event was first appended.
+/// Sets the time, and notes whether the sink may take it for a bound on when the event was first appended.
 ///
 /// It may not where the door filled the time in, nor where the program moved it ahead: then an
 /// earlier copy of the event may have been appended before the time it carries.
-fn to_time(value: Option<Value>, parent: &Event) -> Result<(Timestamp, bool), String> {
+fn set_time(event: &mut Event, value: Option<Value>) -> Result<(), String> {
     let text = match value {
-        None => return Ok((parent.time.clone(), parent.time_filled)),
+        None => return Ok(()),
         Some(Value::Timestamp(time)) => time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
         Some(value @ (Value::String(_) | Value::Bytes(_))) => text("time", value)?,
         Some(other) => {
             return Err(format!("`.time` must be a time, not {}", other.kind_str()));
         }
     };
-    if text == parent.time.text {
-        return Ok((parent.time.clone(), parent.time_filled));
+    if text != event.time.text {
+        let time = Timestamp::parse(&text).map_err(|error| format!("`.time` is {error}"))?;
+        event.time_filled |= time.micros > event.time.micros;
+        event.time = time;
     }
-    let time = Timestamp::parse(&text).map_err(|error| format!("`.time` is {error}"))?;
-    let filled = parent.time_filled || time.micros > parent.time.micros;
-    Ok((time, filled))
+    Ok(())
 }
 
 fn to_data(data: Option<Value>, base64: Option<String>, json: bool) -> Result<Data, String> {
