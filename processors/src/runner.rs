@@ -40,8 +40,8 @@ use feed::Feed;
 use work::{Part, Progress, Work, Workshop};
 
 /// Records and bytes after which a transaction takes no further batch.
-const ENOUGH_RECORDS: usize = 4 * 1024;
-const ENOUGH_BYTES: usize = 2 * 1024 * 1024;
+const ENOUGH_RECORDS: usize = 8 * 1024;
+const ENOUGH_BYTES: usize = 3 * 1024 * 1024;
 /// Fewer records are worked on where they are read: handing them to another thread costs more.
 const FEW_RECORDS: usize = 64;
 /// At least so many are shared out among the cores, partition by partition.
