@@ -1,10 +1,11 @@
 //! A producer of transactions: what it does in each step, and what an error means for the next.
 //!
-//! Only failed deliveries are reported: of the others it is enough that none is left under way. Waiting for
-//! that here, before the commit, spares librdkafka's own pause of 100 ms. Every call has a timeout, and yet `send_offsets_to_transaction` may never return when
-//! brokers went away under it (librdkafka waits for a state of the coordinator that does not change).
-//! So calls are made on a thread of their own; one that does not return is left behind with it and
-//! the producer, and fails. The next producer of the same id fences that one.
+//! Only failed deliveries are reported: of the others it is enough that none is left under way. Waiting
+//! for that here, before the commit, spares librdkafka's own pause of 100 ms. Every call has a timeout,
+//! and yet `send_offsets_to_transaction` may never return when brokers went away under it (librdkafka
+//! waits for a state of the coordinator that does not change). So calls are made on a thread of their
+//! own; one that does not return is left behind with it and the producer, and fails. The next producer
+//! of the same id fences that one.
 
 use std::{
     sync::{

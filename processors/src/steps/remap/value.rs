@@ -1,8 +1,8 @@
 //! Between the event and `.`: structured CloudEvents JSON as a VRL value.
 //!
-//! What a program does not touch comes back as it was: every attribute that it does not name, the text of
-//! `.time`, and the bytes of the data if the program cannot write to it. Numbers that a program passes through are VRL's:
-//! 64-bit integers, and doubles for everything else.
+//! What a program does not touch comes back as it was: every attribute that it does not name, the text
+//! of `.time`, and the bytes of the data if the program cannot write to it. Numbers that a program
+//! passes through are VRL's: 64-bit integers, and doubles for everything else.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::SecondsFormat;
