@@ -31,6 +31,7 @@ use super::{
     errors,
     member::Shared,
     observe::{Observer, Role},
+    produce::idle,
     record,
 };
 use crate::{AppendError, LogError, Record};
@@ -176,15 +177,8 @@ impl Outbox {
 
     /// Waits until no record is under way any more, or a time. What failed was told by then: librdkafka
     /// counts a record until its report is done.
-    fn delivered(&self, at_most: Duration) -> bool {
-        let until = Instant::now() + at_most;
-        while self.producer.in_flight_count() > 0 {
-            if Instant::now() >= until {
-                return false;
-            }
-            thread::sleep(LOOK);
-        }
-        true
+    fn delivered(&self, within: Duration) -> bool {
+        idle(&self.producer, within, LOOK)
     }
 
     /// Adds positions; `group` answers, anew for each try, who we are, or why not to go on.

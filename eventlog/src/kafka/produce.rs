@@ -16,7 +16,7 @@ use std::{
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
-    producer::{BaseRecord, Producer as _, ThreadedProducer},
+    producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode as Code,
 };
 use tokio::sync::mpsc;
@@ -177,11 +177,25 @@ impl Producer {
     /// Waits until librdkafka has let go of what was reported; a commit would else wait for it in
     /// steps of 100 ms.
     pub fn settle(&self) {
-        let until = Instant::now() + Duration::from_millis(50);
-        while self.native().in_flight_count() > 0 && Instant::now() < until {
-            std::thread::sleep(Duration::from_micros(50));
-        }
+        idle(self.native(), Duration::from_millis(50), Duration::from_micros(50));
     }
+}
+
+/// Waits until a producer has no record under way and no report to give, looking every so often;
+/// whether it came to that within a time.
+pub(super) fn idle<C: ProducerContext>(
+    producer: &ThreadedProducer<C>,
+    within: Duration,
+    every: Duration,
+) -> bool {
+    let until = Instant::now() + within;
+    while producer.in_flight_count() > 0 {
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(every);
+    }
+    true
 }
 
 /// Hands over the bursts of lanes that are named. In a task of its own, because a request that is
