@@ -4,6 +4,8 @@
 //! of `.time`, and the bytes of the data if the program cannot write to it. Numbers that a program
 //! passes through are VRL's: 64-bit integers, and doubles for everything else.
 
+use std::collections::BTreeSet;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::SecondsFormat;
 use schemas::{Data, Event, Extension, Extensions, Timestamp};
@@ -21,7 +23,7 @@ use super::json;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Use {
     /// The members that the program may look at or leave as others; any, if there is no list.
-    touched: Option<Vec<String>>,
+    touched: Option<BTreeSet<String>>,
     /// The program may look at the data.
     reads: bool,
     /// The program may leave other data than it found.
@@ -50,7 +52,7 @@ impl Use {
     }
 
     fn touches(&self, name: &str) -> bool {
-        self.touched.as_ref().is_none_or(|touched| touched.iter().any(|one| one == name))
+        self.touched.as_ref().is_none_or(|touched| touched.contains(name))
     }
 }
 
