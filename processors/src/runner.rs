@@ -5,8 +5,8 @@
 //! next ... next -> decode > steps > encode -> commit(outputs, positions) -> next ...
 //! ```
 //!
-//! While one transaction is committed the next batches are already being worked on, several partitions
-//! side by side where there are cores; they are committed only after it, so that positions never run
+//! While one transaction is committed the next batches are already being worked on, in pieces side by
+//! side where there are cores; they are committed only after it, and in their order, so that positions never run
 //! ahead of outputs. The invariant: a position is committed in the same transaction as everything its
 //! records led to, and what an aborted transaction held is forgotten whole, because its records come
 //! again.
@@ -44,7 +44,7 @@ const ENOUGH_RECORDS: usize = 8 * 1024;
 const ENOUGH_BYTES: usize = 3 * 1024 * 1024;
 /// Fewer records are worked on where they are read: handing them to another thread costs more.
 const FEW_RECORDS: usize = 64;
-/// At least so many are shared out among the cores, partition by partition.
+/// At least so many are shared out among the cores.
 const MANY_RECORDS: usize = 512;
 
 /// The consumer group of a processor. Its members' transactional ids begin with it, so that on a
@@ -105,7 +105,8 @@ struct Run {
 /// Results waiting for their transaction.
 struct Prepared {
     parts: Vec<Part>,
-    /// What was read with them and must wait, because they are enough for one transaction.
+    /// What was read with them and after them, and must wait because they are enough for one
+    /// transaction.
     rest: Vec<Work>,
     since: Instant,
 }
@@ -114,7 +115,6 @@ struct Prepared {
 #[derive(Default)]
 struct Gathered {
     batches: Vec<Batch>,
-    gaps: Vec<Part>,
     /// Ended the reading, and must be answered before more is read.
     revoked: Option<Revocation>,
     records: usize,
@@ -259,7 +259,7 @@ impl Run {
                     );
                     tracing::warn!(processor = %self.shop.processor, "{text}");
                     self.health.note(text);
-                    read.gaps.push(Part::skip(gap.lease, gap.to));
+                    read.add(Batch { lease: gap.lease, records: Vec::new(), next: gap.to });
                 }
                 Delivery::Revoked(revocation) => {
                     read.revoked = Some(revocation);
@@ -276,12 +276,12 @@ impl Run {
 
     /// What was read as work to do, if there is any: for one core, or for several if it is much.
     fn begin(&self, read: Gathered) -> Vec<Work> {
-        if read.batches.is_empty() && read.gaps.is_empty() {
+        if read.batches.is_empty() {
             return Vec::new();
         }
         let little = read.records < MANY_RECORDS || self.shop.chain.is_copy();
         let cores = if little { 1 } else { self.cores };
-        Work::divide(&self.shop, read.gaps, read.batches, cores)
+        Work::divide(&self.shop, read.batches, cores)
     }
 
     /// Works until there is something to commit.
@@ -292,15 +292,21 @@ impl Run {
         let since = Instant::now();
         let worked = try_join_all(work.into_iter().map(|work| self.work_on(work))).await?;
         let mut prepared = Prepared { parts: Vec::new(), rest: Vec::new(), since };
-        for (parts, rest) in worked {
-            prepared.parts.extend(parts);
-            prepared.rest.extend(rest);
+        for mut work in worked {
+            // What comes after work that is not done waits with it: a position that is committed has all
+            // before it done.
+            if prepared.rest.is_empty() {
+                prepared.parts.extend(work.take());
+            }
+            if !prepared.rest.is_empty() || !work.is_done() {
+                prepared.rest.push(work);
+            }
         }
         Ok(Some(prepared))
     }
 
-    /// Works on one of them until it is done or full: its results, and what is left.
-    async fn work_on(&self, mut work: Work) -> Result<(Vec<Part>, Option<Work>), LogError> {
+    /// Works on one of them until it is done or full.
+    async fn work_on(&self, mut work: Work) -> Result<Work, LogError> {
         loop {
             let progress = if work.waiting_records() < FEW_RECORDS {
                 work.run()
@@ -320,8 +326,7 @@ impl Run {
                     self.learn(&wanted).await?;
                     work.asked(wanted);
                 }
-                Progress::Done => return Ok((work.take(), None)),
-                Progress::Full => return Ok((work.take(), Some(work))),
+                Progress::Done | Progress::Full => return Ok(work),
             }
         }
     }
@@ -427,6 +432,5 @@ impl Gathered {
 
     fn forget(&mut self, leases: &[Lease]) {
         self.batches.retain(|batch| !leases.contains(&batch.lease));
-        self.gaps.retain(|gap| !leases.contains(&gap.lease));
     }
 }

@@ -4,10 +4,11 @@
 
 mod harness;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
+use eventlog::Stored;
 use harness::{House, Running, event, events, random};
-use schemas::topics;
+use schemas::{Event, topics};
 use service::config::DeliveryMode;
 
 const PROGRAM: &str = ".data.seen = true";
@@ -28,6 +29,17 @@ async fn assert_each_once(house: &House, count: usize) {
     let doubled: Vec<_> = times.iter().filter(|(_, times)| **times != 1).collect();
     assert!(doubled.is_empty(), "{doubled:?}");
     assert_eq!(house.all(topics::DEAD_LETTERS).await.len(), 0);
+}
+
+/// The events of a key in the order in which they were numbered.
+fn assert_in_order(clean: Vec<Stored>) {
+    let mut last = HashMap::new();
+    for Stored { record, .. } in clean {
+        let (_, _, id) = schemas::identity_of(&record).unwrap();
+        let number: usize = id[1..].parse().unwrap();
+        let before = last.insert(record.key, number);
+        assert!(before.is_none_or(|before| before < number), "{before:?} before {number}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,13 +115,29 @@ async fn order_holds_within_a_key() {
     let running = Running::start(house.runner(Some(PROGRAM)));
     let clean = house.wait_for(topics::CLEAN, 2000).await;
     running.stop().await.unwrap();
-    let mut last = std::collections::HashMap::new();
-    for stored in clean {
-        let (_, _, id) = schemas::identity_of(&stored.record).unwrap();
-        let number: usize = id[1..].parse().unwrap();
-        let before = last.insert(stored.record.key.clone(), number);
-        assert!(before.is_none_or(|before| before < number), "{before:?} before {number}");
-    }
+    assert_in_order(clean);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn order_holds_within_a_key_whose_first_events_fill_several_transactions() {
+    let house = House::new().await;
+    let of_one_key = |n| Event {
+        subject: Some("one".into()),
+        ..event(format!("e{n}"), if n < 300 { r#"{"large":true}"# } else { "{}" })
+    };
+    house.post((0..600).map(of_one_key)).await;
+    let program = r#"
+        if .data.large == true {
+            big = "0123456789abcdef"
+            for_each([1,2,3,4,5,6,7,8,9,10,11,12]) -> |_i, _v| { big = big + big }
+            .data = big
+        }
+    "#;
+    let running = Running::start(house.runner(Some(program)));
+    let clean = house.wait_for(topics::CLEAN, 600).await;
+    running.stop().await.unwrap();
+    assert_eq!(clean.len(), 600);
+    assert_in_order(clean);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +191,7 @@ async fn what_is_being_processed_at_shutdown_is_finished() {
     let committed =
         house.log.committed(&processors::group_name("clean"), topics::RAW).await.unwrap();
     let read = house.all(topics::RAW).await;
-    let below = |(partition, stored): &&(u32, eventlog::Stored)| {
+    let below = |(partition, stored): &&(u32, Stored)| {
         committed[*partition as usize].is_some_and(|position| stored.offset < position)
     };
     assert_eq!(house.times_by_id().await.len(), read.iter().filter(below).count());

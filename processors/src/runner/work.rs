@@ -3,7 +3,6 @@
 
 use std::{
     borrow::Cow,
-    cmp::Reverse,
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
@@ -34,7 +33,7 @@ pub(super) struct Workshop {
     pub(super) dead_letters: Arc<str>,
 }
 
-/// Results of one batch, or of a gap, ready to be committed.
+/// Results of a batch, or of a piece of one, ready to be committed.
 pub(super) struct Part {
     pub(super) lease: Lease,
     /// The position to commit.
@@ -95,42 +94,39 @@ pub(super) enum Progress {
 
 impl Part {
     /// Nothing to write, a position to move.
-    pub(super) fn skip(lease: Lease, next: Position) -> Self {
+    fn skip(lease: Lease, next: Position) -> Self {
         Self { lease, next, outputs: Vec::new(), counts: Counts::default() }
     }
 }
 
-/// Shares batches out, nearly evenly, at least one share and at most so many: the batches of a partition stay
-/// together and in their order.
+/// Cuts batches into shares of nearly as many records, in their order: at least one share and at most so many.
 fn shares(batches: Vec<Batch>, most: usize) -> Vec<VecDeque<Batch>> {
-    let records =
-        |batches: &VecDeque<Batch>| batches.iter().map(|b| b.records.len()).sum::<usize>();
-    let mut partitions: HashMap<Lease, VecDeque<Batch>> = HashMap::new();
-    for batch in batches {
-        partitions.entry(batch.lease.clone()).or_default().push_back(batch);
-    }
-    let mut partitions: Vec<_> = partitions.into_values().collect();
-    partitions.sort_by_key(|batches| Reverse(records(batches)));
-    let mut shares = vec![VecDeque::new(); most.min(partitions.len()).max(1)];
-    for batches in partitions {
-        if let Some(smallest) = shares.iter_mut().min_by_key(|share| records(share)) {
-            smallest.extend(batches);
+    let records: usize = batches.iter().map(|batch| batch.records.len()).sum();
+    let each = records.div_ceil(most.max(1));
+    let (mut shares, mut share, mut room) = (Vec::new(), VecDeque::new(), each);
+    for mut batch in batches {
+        while batch.records.len() > room {
+            if room > 0 {
+                let later = batch.records.split_off(room);
+                let next = later.first().map_or(batch.next, |stored| stored.offset);
+                let records = std::mem::replace(&mut batch.records, later);
+                share.push_back(Batch { lease: batch.lease.clone(), records, next });
+            }
+            shares.push(std::mem::take(&mut share));
+            room = each;
         }
+        room -= batch.records.len();
+        share.push_back(batch);
     }
+    shares.push(share);
     shares
 }
 
 impl Work {
-    /// Work on batches, for at most so many cores. What is done already, such as gaps before them, comes first.
-    pub(super) fn divide(
-        shop: &Arc<Workshop>,
-        done: Vec<Part>,
-        batches: Vec<Batch>,
-        cores: usize,
-    ) -> Vec<Self> {
+    /// Work on batches, for at most so many cores. Its results belong together in this order.
+    pub(super) fn divide(shop: &Arc<Workshop>, batches: Vec<Batch>, cores: usize) -> Vec<Self> {
         let shares = shares(batches, cores);
         let enough = ENOUGH_OUTPUT / shares.len();
-        let mut done = Some(done);
         let work = shares.into_iter().map(|waiting| Self {
             shop: shop.clone(),
             waiting,
@@ -139,7 +135,7 @@ impl Work {
             asked: HashSet::new(),
             enough,
             bytes: 0,
-            done: done.take().unwrap_or_default(),
+            done: Vec::new(),
         });
         work.collect()
     }
@@ -181,6 +177,11 @@ impl Work {
         }
     }
 
+    /// Whether nothing is left to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.current.is_none() && self.waiting.is_empty()
+    }
+
     /// How many records are left.
     pub(super) fn waiting_records(&self) -> usize {
         let current = self.current.iter().map(|(records, ..)| records.len());
@@ -198,10 +199,11 @@ impl Work {
         std::mem::take(&mut self.done)
     }
 
-    /// Leases of what is not done.
+    /// Leases of what was not taken.
     pub(super) fn leases(&self) -> impl Iterator<Item = &Lease> {
-        let current = self.current.iter().map(|(_, part, _)| &part.lease);
-        current.chain(self.waiting.iter().map(|batch| &batch.lease))
+        let current = self.current.iter().map(|(_, part, _)| part);
+        let parts = self.done.iter().chain(current).map(|part| &part.lease);
+        parts.chain(self.waiting.iter().map(|batch| &batch.lease))
     }
 }
 
@@ -355,33 +357,45 @@ fn shortened(detail: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    /// Batches of partitions and as many records, numbered in their `next`.
+    /// Batches of partitions and as many records, which follow each other.
     fn batches(of: &[(u32, usize)]) -> Vec<Batch> {
         let record = Record { key: None, value: None, headers: Headers::default() };
-        let batch = |(next, (partition, records)): (usize, &(u32, usize))| Batch {
-            lease: Lease { id: 1, topic: "t".into(), partition: *partition },
-            records: vec![Stored { offset: 0, appended_at: 0, record: record.clone() }; *records],
-            next: next as Position,
+        let mut ends: HashMap<u32, Position> = HashMap::new();
+        let mut batch = |(partition, records): &(u32, usize)| {
+            let end = ends.entry(*partition).or_default();
+            let offsets = *end..*end + *records as Position;
+            *end = offsets.end;
+            let stored = |offset| Stored { offset, appended_at: 0, record: record.clone() };
+            Batch {
+                lease: Lease { id: 1, topic: "t".into(), partition: *partition },
+                records: offsets.map(stored).collect(),
+                next: *end,
+            }
         };
-        of.iter().enumerate().map(batch).collect()
+        of.iter().map(&mut batch).collect()
     }
 
-    fn shared(of: &[(u32, usize)], most: usize) -> Vec<Vec<(u32, Position)>> {
-        let each = |batch: &Batch| (batch.lease.partition, batch.next);
-        let mut shares: Vec<Vec<_>> = shares(batches(of), most)
-            .iter()
-            .map(|share| share.iter().map(each).collect())
-            .collect();
-        shares.sort();
-        shares
+    /// Partition, records and next position of each batch of each share.
+    fn shared(of: &[(u32, usize)], most: usize) -> Vec<Vec<(u32, usize, Position)>> {
+        let each = |batch: &Batch| (batch.lease.partition, batch.records.len(), batch.next);
+        let shares = shares(batches(of), most);
+        shares.iter().map(|share| share.iter().map(each).collect()).collect()
     }
 
     #[test]
-    fn batches_are_shared_out_by_partition_in_their_order() {
-        let of = [(0, 4), (1, 9), (0, 4), (2, 2), (1, 1)];
-        assert_eq!(shared(&of, 2), [vec![(0, 0), (0, 2), (2, 3)], vec![(1, 1), (1, 4)]]);
-        assert_eq!(shared(&of, 8), [vec![(0, 0), (0, 2)], vec![(1, 1), (1, 4)], vec![(2, 3)]]);
-        assert_eq!(shared(&of[..1], 2), [[(0, 0)]]);
+    fn batches_are_cut_into_even_shares_in_their_order() {
+        let of = [(0, 4), (1, 9), (0, 3)];
+        assert_eq!(shared(&of, 2), [vec![(0, 4, 4), (1, 4, 4)], vec![(1, 5, 9), (0, 3, 7)]]);
+        assert_eq!(shared(&[(0, 5)], 2), [[(0, 3, 3)], [(0, 2, 5)]]);
+        assert_eq!(shared(&[(0, 2)], 8), [[(0, 1, 1)], [(0, 1, 2)]]);
+        assert_eq!(shared(&of, 1).len(), 1);
+    }
+
+    #[test]
+    fn positions_without_records_keep_their_place() {
+        assert_eq!(shared(&[(0, 0)], 2), [[(0, 0, 0)]]);
+        let of = [(0, 2), (1, 0), (0, 2)];
+        assert_eq!(shared(&of, 2), [vec![(0, 2, 2), (1, 0, 0)], vec![(0, 2, 4)]]);
     }
 
     #[test]

@@ -125,6 +125,7 @@ fn members_that_a_program_does_not_name_are_as_if_it_had_had_them() {
         ". = [., merge(., {\"subject\": \"second\"})]",
         "rows = unnest!(.data.items)\n.subject = rows[1].type",
         ". = unnest!(.data.items)",
+        ".rows = [1, 2]\nrows = unnest!(.rows)\ndel(.rows)\n.subject = encode_json(rows[1].data)",
     ] {
         let narrow = compile(program);
         let Remap { program: compiled, used, utc } = compile(program);

@@ -38,17 +38,18 @@ impl Use {
         let written = info.target_assignments.iter().any(touches_data);
         let paths = info.target_queries.iter().chain(&info.target_assignments);
         let touched = paths.map(|path| member(path).map(ToOwned::to_owned)).collect();
+        let unnests = source.contains("unnest");
         Self {
-            touched: if source.contains("unnest") { None } else { touched },
-            reads: read || written,
+            touched: if unnests { None } else { touched },
+            reads: read || written || unnests,
             writes: written || (read && source.contains("del")),
         }
     }
 
-    /// The same, taken to touch every member.
+    /// The same, taken to look at every member.
     #[cfg(test)]
     pub(super) fn all(self) -> Self {
-        Self { touched: None, ..self }
+        Self { touched: None, reads: true, ..self }
     }
 
     fn touches(&self, name: &str) -> bool {
