@@ -16,6 +16,7 @@ use std::{
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
+    message::OwnedHeaders,
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode as Code,
 };
@@ -24,7 +25,7 @@ use tokio::sync::mpsc;
 use super::{
     client::Clients,
     deliveries::{Deliveries, MOST_RECORDS, Results},
-    errors::{append_error, tell},
+    errors::{append_error, is_unknown, tell},
     lanes::{Burst, Waiting},
     observe::{Role, locked},
     record,
@@ -133,13 +134,18 @@ impl Producer {
 
     /// Gives a burst to librdkafka. What does not fit is put off, and with it all behind it, so that
     /// order within a key holds.
+    ///
+    /// Headers are made first, because they take most of the time: what comes apart by more than the
+    /// linger is sent in pieces.
     fn give(&self, Burst { lane, topic, partition, records }: Burst) {
         let partition = i32::try_from(partition).unwrap_or(i32::MAX);
+        let headers: Vec<_> =
+            records.iter().map(|waiting| record::outgoing(&waiting.record.headers)).collect();
         let mut put_off = None;
-        for waiting in records {
+        for (waiting, headers) in records.into_iter().zip(headers) {
             let word = Deliveries::word(waiting.place, lane, waiting.at);
             let given = match &put_off {
-                None => self.give_one(&topic, partition, &waiting, word),
+                None => self.give_one(&topic, partition, &waiting, headers, word),
                 Some(why) => Err(AppendError::clone(why)),
             };
             if let Err(error) = given {
@@ -156,6 +162,7 @@ impl Producer {
         topic: &str,
         partition: i32,
         waiting: &Waiting,
+        headers: Result<Option<OwnedHeaders>, AppendError>,
         word: usize,
     ) -> Result<(), AppendError> {
         if waiting.until <= tokio::time::Instant::now() {
@@ -165,10 +172,12 @@ impl Producer {
         let mut base = BaseRecord::with_opaque_to(topic, word).partition(partition);
         base.key = record.key.as_deref();
         base.payload = record.value.as_deref();
-        base.headers = record::outgoing(&record.headers)?;
+        base.headers = headers?;
         self.native().send(base).map_err(|(error, _)| {
-            if error.rdkafka_error_code() == Some(Code::Fatal) {
-                self.deliveries().set_fatal(tell(&error));
+            match error.rdkafka_error_code() {
+                Some(Code::Fatal) => self.deliveries().set_fatal(tell(&error)),
+                Some(code) if is_unknown(code) => self.deliveries().doubt(topic),
+                _ => {}
             }
             append_error(&error, false)
         })
