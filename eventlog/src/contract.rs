@@ -77,6 +77,7 @@ macro_rules! contract_tests {
             groups: a_dropped_wait_loses_nothing,
             groups: a_position_that_is_gone_is_a_gap,
             groups: a_warm_start_below_the_start_is_no_gap,
+            groups: a_start_beyond_the_end_is_refused,
             groups: a_batch_may_be_empty_and_still_advance,
             rebalancing: two_members_share_and_nothing_is_read_twice,
             rebalancing: a_revoked_partition_takes_commits_until_acknowledged,

@@ -187,6 +187,17 @@ async fn watch(core: Weak<Core>, health: Arc<Health>) {
 }
 
 impl Core {
+    /// Why nothing can be appended to a topic that could not be looked up. One that was there may be
+    /// unknown to brokers that have just come back, so only one that never was refuses for good.
+    fn no_place(&self, topic: &str, error: &LogError) -> AppendError {
+        match error {
+            LogError::Unknown(_) if !self.known.has_seen(topic) => {
+                AppendError::Refused(error.to_string())
+            }
+            other => AppendError::Retry(other.to_string()),
+        }
+    }
+
     /// Whether any broker answers; blocks.
     fn answers(&self) -> bool {
         // A topic that is known, since the list of all may be long.
@@ -248,17 +259,11 @@ impl LogDriver for KafkaLog {
         // librdkafka would keep records of a topic it does not know for a while.
         let partitions = match self.0.partitions(topic).await {
             Ok(partitions) => partitions,
-            Err(error) => {
-                let error = match error {
-                    LogError::Unknown(_) => AppendError::Refused(error.to_string()),
-                    other => AppendError::Retry(other.to_string()),
-                };
-                return vec![Err(error); records.len()];
-            }
+            Err(error) => return vec![Err(self.0.no_place(topic, &error)); records.len()],
         };
         let results = self.0.appender.append(&topic.into(), partitions, records).await;
-        if results.iter().any(|result| matches!(result, Err(AppendError::Refused(_)))) {
-            self.0.known.forget(topic); // it may be gone
+        if results.iter().any(Result::is_err) && self.0.clients.health.take_doubt(topic) {
+            self.0.known.forget(topic); // it may be gone, or another one now
         }
         results
     }

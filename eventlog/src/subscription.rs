@@ -85,7 +85,8 @@ impl Assigned {
 
     /// Starts each partition, in the order of `partitions`, at the position given (`None`: committed).
     /// A position below the log's start is moved up to it without a gap, unless it is the
-    /// committed one or above.
+    /// committed one or above. One beyond the log's end, given or committed, makes the subscription
+    /// answer [`LogError::OutOfRange`].
     pub fn start_at(mut self, positions: Vec<Option<Position>>) {
         if let Some(answer) = self.answer.take() {
             let _ = answer.send(positions); // a receiver that is gone has already lost the lease

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use eventlog::{
-    AppendError, Headers, Log, LogError, Options, Record, Retention, Stored, TopicSpec,
+    AppendError, Delivery, Headers, Log, LogError, Options, Record, Retention, Stored, TopicSpec,
     kafka::{self, KafkaLog},
 };
 use futures_util::FutureExt;
@@ -13,9 +13,12 @@ use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
+    consumer::{BaseConsumer, CommitMode, Consumer},
     message::{Header, OwnedHeaders},
     mocking::MockCluster,
     producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer},
+    topic_partition_list::{Offset, TopicPartitionList},
+    types::RDKafkaRespErr,
 };
 
 /// The broker for tests; `None` skips, except in CI.
@@ -267,6 +270,70 @@ async fn without_brokers_the_queue_is_bounded_and_every_record_is_answered_in_ti
         assert!(back.elapsed() < Duration::from_secs(10), "it does not come back");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// A broker that has just come up answers so for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_brokers_do_not_know_for_a_while_refuses_no_record() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let properties = [
+        ("topic.metadata.refresh.interval.ms".to_owned(), "100".to_owned()),
+        ("topic.metadata.propagation.max.ms".to_owned(), "100".to_owned()),
+    ];
+    let options = Options { properties: properties.into(), ..Options::default() };
+    let log = open(&cluster.bootstrap_servers(), options).await;
+    assert!(log.append("t", vec![record("k", "v")]).await[0].is_ok());
+    let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    cluster.topic_error("t", unknown).unwrap();
+    // Until the producer has heard it, and then the look-up, which waits before it believes it.
+    let (since, mut failed) = (Instant::now(), 0);
+    while since.elapsed() < Duration::from_secs(5) {
+        match log.append("t", vec![record("k", "v")]).await.remove(0) {
+            Ok(_) => {}
+            Err(AppendError::Retry(_) | AppendError::Unknown(_)) => failed += 1,
+            Err(refused @ AppendError::Refused(_)) => panic!("{refused}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(failed > 1, "the topic was known all the time");
+    cluster.topic_error("t", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    let back = Instant::now();
+    while log.append("t", vec![record("k", "v")]).await[0].is_err() {
+        assert!(back.elapsed() < Duration::from_secs(10), "it does not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// As it is after an election of a leader that lacked the end of the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_stands_beyond_the_end_is_told_so_and_does_not_join_for_ever() {
+    let Some(brokers) = brokers() else { return };
+    let (topic, group) = (fresh("beyond"), fresh("group"));
+    let log = open(&brokers, Options::default()).await;
+    log.ensure_topics(&[spec(&topic, 1, keep())]).await.unwrap();
+    assert!(log.append(&topic, vec![record("k", "v")]).await[0].is_ok());
+    let other: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .set("group.id", &group)
+        .create()
+        .unwrap();
+    let mut stands = TopicPartitionList::new();
+    stands.add_partition_offset(&topic, 0, Offset::Offset(1000)).unwrap();
+    other.commit(&stands, CommitMode::Sync).unwrap();
+    let mut member = log.subscribe(&group, &[&topic]).await.unwrap();
+    let told = async {
+        loop {
+            match member.next().await {
+                Ok(Delivery::Assigned(assigned)) => assigned.resume(),
+                Ok(Delivery::Revoked(revocation)) => revocation.acknowledge(),
+                other => return other,
+            }
+        }
+    };
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
+    let Err(LogError::OutOfRange { wanted, end, .. }) = told else { panic!("{told:?}") };
+    assert_eq!((wanted, end), (1000, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

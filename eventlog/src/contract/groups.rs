@@ -177,6 +177,26 @@ pub async fn a_warm_start_below_the_start_is_no_gap(h: &impl Harness) {
     assert_eq!(texts(&member.records(2).await.0), ["c", "d"]);
 }
 
+/// Nothing can be read from a position that was never given out, and no other is chosen instead.
+pub async fn a_start_beyond_the_end_is_refused(h: &impl Harness) {
+    let log = h.log().await;
+    let topic = fresh_topic(&log, "beyond", 1).await;
+    append_all(&log, &topic, [record("k", "v")]).await;
+    let end = log.bounds(&topic, 0).await.unwrap().end;
+    let mut member = log.subscribe(&fresh("group"), &[&topic]).await.unwrap();
+    member.assigned().await.start_at(vec![Some(end + 10)]);
+    let refused = loop {
+        match patient(member.receive()).await {
+            Ok(Delivery::Revoked(_)) => {}
+            other => break other,
+        }
+    };
+    let Err(LogError::OutOfRange { wanted, end: told, .. }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((wanted, told), (end + 10, end));
+}
+
 /// At the end of a topic whose last offsets are holes, the position still comes to the end.
 pub async fn a_batch_may_be_empty_and_still_advance(h: &impl Harness) {
     let log = h.log().await;

@@ -21,7 +21,7 @@ use super::{
     member::{Consumer, Shared, list},
     subscription::HUNG_COMMIT,
 };
-use crate::{Assignment, Lease, LogError, Position};
+use crate::{Assignment, Bounds, Lease, LogError, Position};
 
 /// A partition the owner can be told of.
 pub(super) struct Prepared {
@@ -68,7 +68,7 @@ fn find(
         claim::end_former_owners(shared, leases, me)?;
     }
     let standing = committed(consumer, &shared.group, leases)?;
-    let starts = log_starts(consumer, &shared.group, leases)?;
+    let starts = positions(consumer, &shared.group, leases, Offset::Beginning)?;
     if let Some(me) = &me {
         claim(shared, consumer, leases, &standing, &starts, me);
     }
@@ -94,20 +94,32 @@ pub(super) fn committed<C: ConsumerContext>(
     each(&answer, group, leases, |place| Ok(claim::standing(place)))
 }
 
-/// The first positions that can be read.
-fn log_starts(
+/// Where partitions begin and end.
+pub(super) fn bounds(
     consumer: &Consumer,
     group: &str,
     leases: &[Lease],
+) -> Result<Vec<Bounds>, LogError> {
+    let starts = positions(consumer, group, leases, Offset::Beginning)?;
+    let ends = positions(consumer, group, leases, Offset::End)?;
+    Ok(starts.into_iter().zip(ends).map(|(start, end)| Bounds { start, end }).collect())
+}
+
+/// The first positions that can be read, or the ends.
+fn positions(
+    consumer: &Consumer,
+    group: &str,
+    leases: &[Lease],
+    which: Offset,
 ) -> Result<Vec<Position>, LogError> {
-    // The "time" of the beginning is that of the protocol's ListOffsets: one request for all.
-    let asked = list(leases.iter().map(|lease| (lease, Offset::Beginning)));
+    // The "time" of either is that of the protocol's ListOffsets: one request for all.
+    let asked = list(leases.iter().map(|lease| (lease, which)));
     let answer = consumer
         .offsets_for_times(asked, CALL)
-        .map_err(|e| errors::log_error("looking up the start", group, &e))?;
+        .map_err(|e| errors::log_error("looking up bounds", group, &e))?;
     each(&answer, group, leases, |place| match place.offset() {
         Offset::Offset(at) => Ok(u64::try_from(at).unwrap_or_default()),
-        _ => Err(LogError::Retry("the start of a partition is not known".into())),
+        _ => Err(LogError::Retry("the bounds of a partition are not known".into())),
     })
 }
 

@@ -111,16 +111,20 @@ impl Clients {
     }
 
     /// A producer of transactions. What is sent in one fails with it, so deliveries have the time a
-    /// transaction has.
+    /// transaction has, and a user who gives more to all clients does not give it to these.
     pub fn transactional_producer(&self, id: &str) -> ClientConfig {
-        self.config(|set| {
+        let mut config = self.config(|set| {
             self.produces(set);
             set("transactional.id", id.into());
             set("transaction.timeout.ms", TRANSACTION_MS.to_string());
             set("delivery.timeout.ms", TRANSACTION_MS.to_string());
             set("socket.timeout.ms", (TRANSACTION_MS - 100).to_string());
             set("linger.ms", "0".into());
-        })
+        });
+        let transaction = milliseconds(&config, "transaction.timeout.ms").unwrap_or(TRANSACTION_MS);
+        cap(&mut config, "delivery.timeout.ms", transaction);
+        cap(&mut config, "socket.timeout.ms", transaction.saturating_sub(100).max(900));
+        config
     }
 
     /// A consumer that is a member of a group, under an instance id, if only one of its own: with it,
@@ -248,6 +252,17 @@ impl Clients {
     }
 }
 
+fn milliseconds(config: &ClientConfig, name: &str) -> Option<u64> {
+    config.get(name)?.trim().parse().ok()
+}
+
+/// Lowers a time that is longer, or endless, which is zero.
+fn cap(config: &mut ClientConfig, name: &str, most: u64) {
+    if milliseconds(config, name).is_none_or(|time| time == 0 || time > most) {
+        config.set(name, most.to_string());
+    }
+}
+
 /// librdkafka asks before it formats a line: give it what tracing would show.
 fn log_level() -> RDKafkaLogLevel {
     if tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG) {
@@ -278,6 +293,8 @@ fn check_tls(properties: &BTreeMap<String, String>) -> Result<(), LogError> {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::producer::BaseProducer;
+
     use super::*;
 
     fn clients(properties: &[(&str, &str)]) -> Result<Clients, LogError> {
@@ -319,6 +336,32 @@ mod tests {
         let clients = clients.unwrap();
         assert_eq!(clients.producer().get("compression.type"), Some("zstd"));
         assert_eq!(clients.member("g", "n").get("session.timeout.ms"), Some("9000"));
+    }
+
+    #[test]
+    fn times_of_the_user_that_are_too_long_for_a_transaction_are_for_other_clients_only() {
+        for (name, value, most) in [
+            ("socket.timeout.ms", "60000", "5900"),
+            ("delivery.timeout.ms", "30000", "6000"),
+            ("message.timeout.ms", "0", "6000"),
+        ] {
+            let clients = clients(&[(name, value)]).unwrap();
+            let name = name.replace("message", "delivery");
+            let transactional = clients.transactional_producer("id");
+            assert_eq!(transactional.get(&name), Some(most));
+            assert!(transactional.create::<BaseProducer>().is_ok(), "{name}={value}");
+            assert_eq!(clients.producer().get(&name), Some(value));
+        }
+    }
+
+    #[test]
+    fn the_times_of_a_transaction_follow_its_timeout_and_shorter_ones_stay() {
+        let config = |properties| clients(properties).unwrap().transactional_producer("id");
+        let short = config(&[("transaction.timeout.ms", "3000")]);
+        assert_eq!(short.get("delivery.timeout.ms"), Some("3000"));
+        assert!(short.create::<BaseProducer>().is_ok());
+        let shorter = config(&[("socket.timeout.ms", "2000")]);
+        assert_eq!(shorter.get("socket.timeout.ms"), Some("2000"));
     }
 
     #[test]

@@ -56,8 +56,8 @@ impl Core {
                      expected end"
                 )));
             }
-            Err(error @ LogError::Unknown(_)) => return Err(refused(error.to_string())),
-            Err(error) => return Err(later(error)),
+            Err(error @ LogError::Unknown(_)) => return Err(self.no_place(topic, &error).into()),
+            Err(error) => return Err(not_at(error)),
         }
         let slot = locked(&self.ends.0).entry(topic.to_owned()).or_default().clone();
         let mut slot = slot.lock().await;
@@ -97,7 +97,7 @@ impl Core {
             Ok(producer)
         })
         .await
-        .map_err(later)
+        .map_err(not_at)
     }
 
     async fn try_at(
@@ -107,7 +107,7 @@ impl Core {
         expected_end: Position,
         records: Vec<Record>,
     ) -> Result<Tried, AppendAtError> {
-        let end = self.bounds(topic, 0).await.map_err(later)?.end;
+        let end = self.bounds(topic, 0).await.map_err(not_at)?.end;
         if end != expected_end {
             return Err(AppendAtError::Conflict { end });
         }
@@ -140,7 +140,7 @@ impl Core {
             Ok(committed.is_ok().then_some(Ok(())))
         })
         .await
-        .map_err(later)?;
+        .map_err(|error| AppendError::Unknown(error.to_string()))?;
         match committed {
             Some(Ok(())) => {}
             Some(Err(why)) => return Err(AppendError::Retry(why).into()),
@@ -171,7 +171,7 @@ impl Core {
             (_, refused @ AppendError::Refused(_)) => Err(refused.into()),
             (Ok(Ok(())), why) => Err(AppendError::Retry(why.to_string()).into()),
             (Ok(Err(error)), _) => fenced_or(error, |told| AppendError::Retry(told).into()),
-            (Err(error), _) => Err(later(error)),
+            (Err(error), _) => Err(AppendError::Retry(error.to_string()).into()),
         }
     }
 
@@ -204,9 +204,24 @@ fn fenced_or(
     }
 }
 
-fn later(error: LogError) -> AppendAtError {
+/// What an error before the commit means to the caller: nothing is stored.
+fn not_at(error: LogError) -> AppendAtError {
     AppendAtError::Append(match error {
         LogError::Retry(why) => AppendError::Retry(why),
+        LogError::Fatal(why) => AppendError::Refused(why),
         other => AppendError::Retry(other.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_retry_can_mend_is_refused() {
+        let refused = not_at(LogError::Fatal("the id is not permitted".into()));
+        assert_eq!(refused, AppendError::Refused("the id is not permitted".into()).into());
+        let later = not_at(LogError::Retry("no broker answers".into()));
+        assert_eq!(later, AppendError::Retry("no broker answers".into()).into());
+    }
 }

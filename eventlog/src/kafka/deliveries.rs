@@ -18,7 +18,7 @@ use rdkafka::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    errors::{append_error, tell},
+    errors::{append_error, is_unknown, tell},
     lanes::Lanes,
     observe::{Observer, locked},
 };
@@ -85,6 +85,11 @@ impl Deliveries {
     /// Lets somebody look whether brokers answer.
     pub fn suspect(&self) {
         self.observer.health().suspicion.notify_one();
+    }
+
+    /// Lets the next append look whether a topic is still there.
+    pub fn doubt(&self, topic: &str) {
+        self.observer.health().doubt(topic);
     }
 
     /// Takes a place for a request of so many records; `None` when all are taken.
@@ -187,8 +192,11 @@ impl ProducerContext for Deliveries {
                 partition: u32::try_from(message.partition()).unwrap_or_default(),
                 offset: u64::try_from(message.offset()).unwrap_or_default(),
             }),
-            Err((error, _)) => {
+            Err((error, message)) => {
                 match error.rdkafka_error_code() {
+                    Some(code) if is_unknown(code) => {
+                        self.doubt(message.topic());
+                    }
                     Some(Code::Fatal) => self.set_fatal(tell(error)),
                     Some(Code::MessageTimedOut) => self.suspect(),
                     _ => {}

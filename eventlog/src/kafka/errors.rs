@@ -10,12 +10,15 @@ use crate::{AppendError, LogError};
 pub(super) fn log_error(what: &str, of: &str, error: &KafkaError) -> LogError {
     let told = tell(error);
     match error.rdkafka_error_code() {
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
-            LogError::Unknown(of.to_owned())
-        }
+        Some(code) if is_unknown(code) => LogError::Unknown(of.to_owned()),
         Some(code) if is_final(code) => LogError::Fatal(format!("{what} of {of} failed: {told}")),
         _ => LogError::Retry(format!("{what} of {of} failed: {told}")),
     }
+}
+
+/// Whether a topic or partition is not known. A broker that has just come up says so of what exists.
+pub(super) fn is_unknown(code: Code) -> bool {
+    matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition)
 }
 
 /// Whether only another configuration, or another cluster, can help.
@@ -41,14 +44,14 @@ pub(super) fn is_final(code: Code) -> bool {
 }
 
 /// Why a record was not appended. `sent` is false when it never left this process.
+///
+/// A topic that is not known is no refusal: it was there when its partitions were counted. What
+/// librdkafka held for it may have been under way once, on a connection that broke.
 pub(super) fn append_error(error: &KafkaError, sent: bool) -> AppendError {
     let told = tell(error);
     match error.rdkafka_error_code() {
         Some(
-            Code::UnknownTopicOrPartition
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::InvalidTopic
+            Code::InvalidTopic
             | Code::MessageSizeTooLarge
             | Code::InvalidMessageSize
             | Code::InvalidRecord,
@@ -76,5 +79,25 @@ pub(super) fn tell(error: &KafkaError) -> String {
             Some(code) => code.to_string(),
             None => other.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_not_known_for_a_moment_refuses_no_record() {
+        for code in [Code::UnknownTopicOrPartition, Code::UnknownTopic, Code::UnknownPartition] {
+            let error = KafkaError::MessageProduction(code);
+            assert!(matches!(append_error(&error, false), AppendError::Retry(_)), "{code}");
+            assert!(matches!(append_error(&error, true), AppendError::Unknown(_)), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_brokers_never_take_is_refused() {
+        let error = KafkaError::MessageProduction(Code::MessageSizeTooLarge);
+        assert!(matches!(append_error(&error, true), AppendError::Refused(_)));
     }
 }

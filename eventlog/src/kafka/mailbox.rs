@@ -125,8 +125,13 @@ impl Mailbox {
         }
     }
 
-    /// Nothing more comes, after the news of leases, but this error.
+    /// Nothing more comes, after the news of leases, but this error. It never invites to ask again,
+    /// because whoever does would be told the same for ever.
     pub fn end(&self, error: LogError) {
+        let error = match error {
+            LogError::Retry(why) => LogError::Fatal(format!("the membership has ended: {why}")),
+            error => error,
+        };
         self.lock().ended.get_or_insert(error);
         self.arrived.notify_one();
     }
@@ -240,6 +245,14 @@ mod tests {
         assert!(matches!(mailbox.next().await, Ok(Delivery::Revoked(_))));
         assert!(matches!(mailbox.next().await, Err(LogError::Fatal(_))));
         assert!(matches!(mailbox.next().await, Err(LogError::Fatal(_))), "and stays so");
+    }
+
+    #[tokio::test]
+    async fn an_end_never_invites_to_ask_again() {
+        let mailbox = Mailbox::new(100, 100);
+        mailbox.end(LogError::Retry("no thread".into()));
+        let Err(LogError::Fatal(why)) = mailbox.next().await else { panic!() };
+        assert!(why.contains("no thread"), "{why}");
     }
 
     #[test]

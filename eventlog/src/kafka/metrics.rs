@@ -8,7 +8,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use serde::Deserialize;
-use std::{collections::HashMap, sync::atomic::AtomicU64};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+};
 
 /// What a client is for: `producer`, `transactions`, `member`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,7 +44,7 @@ pub struct LagLabel {
 /// partitions that this process reads.
 #[derive(Clone, Debug, Default)]
 pub struct KafkaMetrics {
-    /// Brokers that a client is connected to.
+    /// Brokers that a client is connected to; of several of a kind, the one that last told.
     pub brokers_up: Family<ClientLabel, Gauge>,
     /// Seconds from a request to its answer, mean of the last two seconds.
     pub round_trip: Family<BrokerLabel, Gauge<f64, AtomicU64>>,
@@ -53,6 +56,8 @@ pub struct KafkaMetrics {
     pub errors: Family<ClientLabel, Counter>,
     /// Positions between the end of a partition and what its member has taken.
     pub lag: Family<LagLabel, Gauge>,
+    /// How many clients of each kind have told of their brokers and are still there.
+    telling: Arc<Mutex<HashMap<&'static str, usize>>>,
 }
 
 impl KafkaMetrics {
@@ -118,6 +123,8 @@ pub(super) struct Partition {
 /// How far the sums of one client had been counted.
 #[derive(Default)]
 pub(super) struct Counted {
+    /// Whether it is among those that tell of their brokers.
+    telling: bool,
     retries: u64,
     timeouts: u64,
     /// Partitions whose lag is shown.
@@ -136,6 +143,9 @@ impl KafkaMetrics {
         let label = ClientLabel { client };
         let nodes = || statistics.brokers.values().filter(|broker| broker.nodeid >= 0);
         let up = nodes().filter(|broker| broker.state == "UP").count();
+        if !std::mem::replace(&mut counted.telling, true) {
+            *self.telling().entry(client).or_default() += 1;
+        }
         self.brokers_up.get_or_create(&label).set(up as i64);
         for broker in nodes() {
             if let Some(rtt) = broker.rtt.as_ref().filter(|rtt| rtt.cnt > 0) {
@@ -176,10 +186,21 @@ impl KafkaMetrics {
 
     /// A client went away: what only it could tell goes with it.
     pub(super) fn forget(&self, client: &'static str, counted: &mut Counted) {
-        self.brokers_up.get_or_create(&ClientLabel { client }).set(0);
+        if std::mem::take(&mut counted.telling) {
+            let mut telling = self.telling();
+            let left = telling.entry(client).or_default();
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.brokers_up.remove(&ClientLabel { client });
+            }
+        }
         for label in counted.shown.drain(..) {
             self.lag.remove(&label);
         }
+    }
+
+    fn telling(&self) -> MutexGuard<'_, HashMap<&'static str, usize>> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -211,6 +232,25 @@ mod tests {
         assert_eq!(metrics.brokers_up.get_or_create(&label).get(), 1);
         let broker = BrokerLabel { client: "producer", broker: 1 };
         assert!((metrics.round_trip.get_or_create(&broker).get() - 0.0025).abs() < 1e-9);
+    }
+
+    #[test]
+    fn brokers_are_shown_while_any_client_of_a_kind_tells_of_them() {
+        let (metrics, label) = (KafkaMetrics::default(), ClientLabel { client: "reader" });
+        let text = statistics("", 0).replace("{,", "{");
+        let tell = |counted: &mut Counted| {
+            metrics.take("reader", None, &serde_json::from_str(&text).unwrap(), counted);
+        };
+        let [mut one, mut other, mut silent] = [(); 3].map(|()| Counted::default());
+        metrics.forget("reader", &mut silent);
+        assert!(metrics.brokers_up.get(&label).is_none(), "it never told of any");
+        tell(&mut one);
+        tell(&mut other);
+        metrics.forget("reader", &mut silent);
+        metrics.forget("reader", &mut one);
+        assert_eq!(metrics.brokers_up.get(&label).unwrap().get(), 1, "one still tells");
+        metrics.forget("reader", &mut other);
+        assert!(metrics.brokers_up.get(&label).is_none(), "none is left");
     }
 
     #[test]

@@ -2,9 +2,12 @@
 //!
 //! Callbacks run on the thread that polls a client: nothing here may block or panic.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -54,6 +57,8 @@ pub(crate) struct Health {
     fatal: Mutex<Option<String>>,
     /// What a broker last said to a connection that it did not take.
     turned_away: Mutex<Option<String>>,
+    /// Topics that a producer did not know, and that nobody has looked up since.
+    doubted: Mutex<HashSet<String>>,
     /// Wakes who looks whether a broker answers.
     pub suspicion: Notify,
 }
@@ -61,8 +66,8 @@ pub(crate) struct Health {
 impl Health {
     pub fn new(brokers: String) -> Self {
         let (down, suspicion) = (AtomicBool::new(false), Notify::new());
-        let (fatal, turned_away) = (Mutex::default(), Mutex::default());
-        Self { brokers, down, fatal, turned_away, suspicion }
+        let (fatal, turned_away, doubted) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { brokers, down, fatal, turned_away, doubted, suspicion }
     }
 
     /// For readiness.
@@ -87,6 +92,19 @@ impl Health {
     pub fn fail(&self, why: String) {
         tracing::error!(why, "the log has failed");
         locked(&self.fatal).get_or_insert(why);
+    }
+
+    /// A producer did not know a topic.
+    pub fn doubt(&self, topic: &str) {
+        let mut doubted = locked(&self.doubted);
+        if !doubted.contains(topic) {
+            doubted.insert(topic.to_owned());
+        }
+    }
+
+    /// Whether a producer did not know a topic since this was last asked.
+    pub fn take_doubt(&self, topic: &str) -> bool {
+        locked(&self.doubted).remove(topic)
     }
 
     /// What a look at the brokers has shown; whether that is news.

@@ -135,13 +135,8 @@ impl Outbox {
         let failed = self.failed().take();
         if let Some((code, topic)) = failed {
             let error = KafkaError::MessageProduction(code);
-            // Brokers that have just come back may not know a topic for a moment.
-            let unknown = matches!(
-                code,
-                Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition
-            );
             return Err(match errors::append_error(&error, true) {
-                AppendError::Refused(told) if !unknown => refused(&topic, &told),
+                AppendError::Refused(told) => refused(&topic, &told),
                 _ => self.failure("a delivery", &error),
             });
         }

@@ -137,6 +137,8 @@ struct Reader {
     ended: bool,
     next: Position,
     delivered: Position,
+    /// Where it started.
+    began: Position,
 }
 
 struct Unanswered {
@@ -258,7 +260,7 @@ impl Poller {
                 report(&self.shared, gap);
             }
             let (batch, ended) = (Builder::default(), false);
-            self.readers.push(Reader { lease, batch, ended, next: at, delivered: at });
+            self.readers.push(Reader { lease, batch, ended, next: at, delivered: at, began: at });
         }
         if self.seeks.iter().any(|seek| seek.until <= Instant::now()) {
             tracing::warn!(group = %self.shared.group, "partitions do not start; joining anew");
@@ -435,7 +437,10 @@ impl Poller {
         match error.rdkafka_error_code() {
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
                 // librdkafka has stopped the partition and does not say which. A new assignment
-                // finds what is gone.
+                // finds what is gone, but starts again at a position that never was.
+                if let Some(error) = self.beyond_the_end() {
+                    return self.shared.fail(error);
+                }
                 tracing::warn!(group = %self.shared.group, "a position is gone; joining anew");
                 self.leave_to_rejoin();
             }
@@ -451,6 +456,25 @@ impl Poller {
             // The callback for errors has said more.
             _ => tracing::trace!(group = %self.shared.group, error = told, "while polling"),
         }
+    }
+
+    /// The error of a reader that was started behind the end of its partition: a log that lost its
+    /// end has positions there that nobody can go on from, since what is appended now takes them anew.
+    fn beyond_the_end(&self) -> Option<LogError> {
+        let idle: Vec<_> =
+            self.readers.iter().filter(|reader| reader.next == reader.began).collect();
+        if idle.is_empty() {
+            return None;
+        }
+        let leases: Vec<_> = idle.iter().map(|reader| reader.lease.clone()).collect();
+        let bounds = assignment::bounds(&self.consumer, &self.shared.group, &leases);
+        let bounds = bounds
+            .inspect_err(|error| tracing::warn!(group = %self.shared.group, %error, "no ends"))
+            .ok()?;
+        let (reader, bounds) =
+            idle.into_iter().zip(bounds).find(|(reader, bounds)| reader.began > bounds.end)?;
+        let Lease { topic, partition, .. } = &reader.lease;
+        Some(self.shared.core.out_of_range(topic, *partition, reader.began, bounds))
     }
 
     /// Joins with another consumer.
