@@ -20,7 +20,7 @@
 //! | `time-millis`, `time-micros` | `"10:15:00.25"` |
 //! | `timestamp-*` | an RFC 3339 string; comes back in UTC |
 //! | `local-timestamp-*` | the same without offset |
-//! | `decimal` | a string such as `"12.50"`, or a whole number; comes back with its scale's digits |
+//! | `decimal` | a string such as `"12.50"`, or a whole number up to 2^64 - 1; comes back with its scale's digits |
 //! | `uuid` | the 36-character string |
 //!
 //! A record's absent field takes its default; a field that the schema does not know is a fault,
@@ -74,7 +74,7 @@ impl Avro {
             let others: Vec<_> = others.iter().map(|text| json(text)).collect::<Result<_, _>>()?;
             whole = names::bundle(&whole, &others)?;
         }
-        let schema = defaults::parse(whole).map_err(|e| e.to_string())?;
+        let schema = defaults::parse(whole)?;
         let (nodes, root) = compile::compile(&schema)?;
         Ok(Self { schema, nodes, root })
     }

@@ -11,7 +11,9 @@ use apache_avro::{
 use serde_json::Value;
 
 use super::{
-    MAX_DATUM, defaults,
+    MAX_DATUM, MAX_JSON,
+    decode::decode,
+    defaults,
     encode::{self, Notation},
     logical::Unit,
 };
@@ -62,8 +64,15 @@ pub(super) struct Field {
     /// Its name as JSON with a colon, as a decoder writes it.
     pub(super) label: Vec<u8>,
     pub(super) node: usize,
-    /// The datum of its default.
-    pub(super) default: Option<Vec<u8>>,
+    pub(super) default: Option<Filling>,
+}
+
+/// A default, ready to be put in.
+#[derive(Debug)]
+pub(super) struct Filling {
+    pub(super) datum: Vec<u8>,
+    /// Bytes of the JSON that a decoder makes of it.
+    pub(super) json: usize,
 }
 
 /// The digits of the largest decimal: what 128 bits hold.
@@ -72,7 +81,7 @@ const MAX_PRECISION: usize = 38;
 /// Compiles a schema: the table and the root's place in it.
 pub(super) fn compile(schema: &Schema) -> Result<(Vec<Node>, usize), String> {
     let mut compiler = Compiler::default();
-    let root = compiler.node(schema, None)?;
+    let root = compiler.node(schema)?;
     compiler.measure();
     compiler.encode_defaults()?;
     Ok((compiler.nodes, root))
@@ -83,8 +92,8 @@ struct Compiler {
     nodes: Vec<Node>,
     names: HashMap<Name, usize>,
     defaults: Vec<Default>,
-    /// Bytes of the defaults encoded so far.
-    filled: usize,
+    /// Bytes of the defaults encoded so far, and of their JSON.
+    filled: (usize, usize),
 }
 
 /// A default to encode once all nodes are known.
@@ -100,13 +109,16 @@ impl Compiler {
         self.nodes.len() - 1
     }
 
-    fn named(&mut self, name: &Name, namespace: Option<&str>, kind: Kind) -> usize {
+    /// The node of a type with a name. The parser has made names full, and overwrites what had one before.
+    fn named(&mut self, name: &Name, kind: Kind) -> Result<usize, String> {
         let at = self.push(kind);
-        self.names.insert(name.fully_qualified_name(namespace).into_owned(), at);
-        at
+        match self.names.insert(name.clone(), at) {
+            None => Ok(at),
+            Some(_) => Err(format!("it defines `{name}` twice")),
+        }
     }
 
-    fn node(&mut self, schema: &Schema, namespace: Option<&str>) -> Result<usize, String> {
+    fn node(&mut self, schema: &Schema) -> Result<usize, String> {
         let timestamp = |unit, local| Kind::Timestamp { unit, local };
         Ok(match schema {
             Schema::Null => self.push(Kind::Null),
@@ -129,30 +141,27 @@ impl Compiler {
             Schema::Uuid(UuidSchema::String) => self.push(Kind::Uuid(Uuid::Text)),
             Schema::Uuid(UuidSchema::Bytes) => self.push(Kind::Uuid(Uuid::Bytes)),
             Schema::Uuid(UuidSchema::Fixed(fixed)) => {
-                self.named(&fixed.name, namespace, Kind::Uuid(Uuid::Fixed))
+                self.named(&fixed.name, Kind::Uuid(Uuid::Fixed))?
             }
-            Schema::Fixed(fixed) => self.named(&fixed.name, namespace, Kind::Fixed(fixed.size)),
-            Schema::Enum(list) => {
-                self.named(&list.name, namespace, Kind::Enum(list.symbols.clone()))
-            }
-            Schema::Decimal(decimal) => self.decimal(decimal, namespace)?,
+            Schema::Fixed(fixed) => self.named(&fixed.name, Kind::Fixed(fixed.size))?,
+            Schema::Enum(list) => self.named(&list.name, Kind::Enum(list.symbols.clone()))?,
+            Schema::Decimal(decimal) => self.decimal(decimal)?,
             Schema::Array(array) => {
-                let items = self.node(&array.items, namespace)?;
+                let items = self.node(&array.items)?;
                 self.push(Kind::Array(items))
             }
             Schema::Map(map) => {
-                let values = self.node(&map.types, namespace)?;
+                let values = self.node(&map.types)?;
                 self.push(Kind::Map(values))
             }
             Schema::Union(union) => {
                 let branches: Result<_, _> =
-                    union.variants().iter().map(|branch| self.node(branch, namespace)).collect();
+                    union.variants().iter().map(|branch| self.node(branch)).collect();
                 self.push(Kind::Union(branches?))
             }
-            Schema::Record(record) => self.record(record, namespace)?,
+            Schema::Record(record) => self.record(record)?,
             Schema::Ref { name } => {
-                let name = name.fully_qualified_name(namespace);
-                *self.names.get(&*name).ok_or_else(|| format!("no type is named {name}"))?
+                *self.names.get(name).ok_or_else(|| format!("no type is named {name}"))?
             }
             Schema::BigDecimal => {
                 return Err("the logical type big-decimal is not supported".into());
@@ -161,7 +170,7 @@ impl Compiler {
         })
     }
 
-    fn decimal(&mut self, of: &DecimalSchema, namespace: Option<&str>) -> Result<usize, String> {
+    fn decimal(&mut self, of: &DecimalSchema) -> Result<usize, String> {
         if of.precision > MAX_PRECISION {
             return Err(format!("decimals of more than {MAX_PRECISION} digits are not supported"));
         }
@@ -177,18 +186,17 @@ impl Compiler {
                 if fixed.size < 16 && largest >> (8 * fixed.size).saturating_sub(1) != 0 {
                     return Err(format!("{} digits do not fit {}", of.precision, fixed.name));
                 }
-                self.named(&fixed.name, namespace, kind(Some(fixed.size)))
+                self.named(&fixed.name, kind(Some(fixed.size)))?
             }
         })
     }
 
-    fn record(&mut self, record: &RecordSchema, namespace: Option<&str>) -> Result<usize, String> {
+    fn record(&mut self, record: &RecordSchema) -> Result<usize, String> {
         // named before its fields are compiled: they may refer to it
-        let at = self.named(&record.name, namespace, Kind::Null);
-        let own = record.name.fully_qualified_name(namespace).into_owned();
+        let at = self.named(&record.name, Kind::Null)?;
         let mut fields = Vec::with_capacity(record.fields.len());
         for (place, field) in record.fields.iter().enumerate() {
-            let node = self.node(&field.schema, own.namespace())?;
+            let node = self.node(&field.schema)?;
             if let Some(default) = defaults::of(field) {
                 let json = Value::to_string(default);
                 self.defaults.push(Default { record: at, field: place, json });
@@ -258,11 +266,18 @@ impl Compiler {
                     &mut datum,
                 ) {
                     Ok(()) => {
-                        self.filled = self.filled.saturating_add(datum.len());
-                        if self.filled > MAX_DATUM {
+                        let filling = filling(&self.nodes, field, datum)?;
+                        self.filled.0 = self.filled.0.saturating_add(filling.datum.len());
+                        self.filled.1 = self.filled.1.saturating_add(filling.json);
+                        if self.filled.0 > MAX_DATUM {
                             return Err(format!("the defaults take more than {MAX_DATUM} bytes"));
                         }
-                        self.set_default(default.record, default.field, datum);
+                        if self.filled.1 > MAX_JSON {
+                            return Err(format!(
+                                "the defaults take more than {MAX_JSON} bytes of JSON"
+                            ));
+                        }
+                        self.set_default(default.record, default.field, filling);
                     }
                     Err(faults) => {
                         let why = faults.first().map(ToString::to_string).unwrap_or_default();
@@ -281,9 +296,16 @@ impl Compiler {
         }
     }
 
-    fn set_default(&mut self, record: usize, field: usize, datum: Vec<u8>) {
+    fn set_default(&mut self, record: usize, field: usize, filling: Filling) {
         if let Kind::Record(fields) = &mut self.nodes[record].kind {
-            fields[field].default = Some(datum);
+            fields[field].default = Some(filling);
         }
     }
+}
+
+/// What fills a field in. It is decoded once, so that an encoder knows how much JSON it will be.
+fn filling(nodes: &[Node], field: &Field, datum: Vec<u8>) -> Result<Filling, String> {
+    let json = decode(nodes, field.node, &datum)
+        .map_err(|why| format!("the default of field `{}` cannot be used: {why}", field.name))?;
+    Ok(Filling { json: json.len(), datum })
 }

@@ -147,8 +147,9 @@ impl<'d> Decoder<'d> {
 
     /// Deeper than this, no JSON reader would follow.
     fn nested(&mut self, inner: impl FnOnce(&mut Self) -> Step) -> Step {
-        // a union is a level of its own here, so two for each level of JSON
-        if self.depth >= 2 * json::MAX_DEPTH {
+        // a union is a level of its own here, so two for each level of JSON; one more is around what is
+        // innermost and no level of JSON
+        if self.depth > 2 * json::MAX_DEPTH {
             return Err("nested too deep");
         }
         self.depth += 1;

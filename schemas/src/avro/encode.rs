@@ -5,11 +5,11 @@ use std::fmt::Write;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    Avro, MAX_DATUM, MAX_WEIGHTLESS,
+    Avro, MAX_DATUM, MAX_JSON, MAX_WEIGHTLESS,
     compile::{Field, Kind, Node, Uuid},
     decode::decode,
     logical,
-    tree::Json,
+    tree::{self, Json},
 };
 use crate::{
     Fault,
@@ -55,6 +55,7 @@ pub(super) fn encode(
     let tree: Json<'_> =
         serde_json::from_str(json).map_err(|e| invalid(format!("`data` is not JSON: {e}")))?;
     let work = json.len().saturating_mul(WORK_PER_BYTE).saturating_add(WORK_PER_BYTE * 64);
+    let start = out.len();
     let mut encoder = Encoder {
         nodes,
         notation,
@@ -64,9 +65,14 @@ pub(super) fn encode(
         faults: Vec::new(),
         work,
         weightless: 0,
+        grown: 0,
         depth: 0,
     };
     encoder.value(root, &tree, &Place::Root);
+    // the compiler decodes defaults itself
+    if encoder.failures == 0 && notation == Notation::Event {
+        encoder.check_decodes(root, start, json.len());
+    }
     if encoder.failures == 0 { Ok(()) } else { Err(encoder.faults) }
 }
 
@@ -75,6 +81,11 @@ pub(super) fn encode(
 const WORK_PER_BYTE: usize = 64;
 /// Bytes written without any in the JSON (defaults, a decimal's sign) that are work like a value.
 const BYTES_PER_WORK: usize = 64;
+/// A decoder writes at most so many bytes for each byte of JSON, but for defaults and decimals: the most is
+/// `1e15,` as a double.
+const GROWTH: usize = 4;
+/// Bytes of a decimal's JSON at most: its digits, a sign, a zero, a point, two quotes and a comma.
+const LARGEST_DECIMAL: usize = 38 + 6;
 
 /// Where a value stands: made on the stack, and into a pointer only when there is a fault.
 enum Place<'p> {
@@ -110,6 +121,8 @@ struct Encoder<'e> {
     work: usize,
     /// Items of no bytes so far.
     weightless: usize,
+    /// Bytes of JSON that a decoder writes beyond those read, at most: defaults and zeros of decimals.
+    grown: usize,
     depth: usize,
 }
 
@@ -148,6 +161,17 @@ impl Encoder<'_> {
         };
         self.work = work;
         true
+    }
+
+    /// Refuses a datum of which a decoder would make too much JSON. Most are far from that, and known
+    /// to be; the others are decoded to see.
+    fn check_decodes(&mut self, root: usize, start: usize, read: usize) {
+        if read.saturating_mul(GROWTH).saturating_add(self.grown) <= MAX_JSON {
+            return;
+        }
+        if let Err(why) = decode(self.nodes, root, &self.out[start..]) {
+            self.fault("too_large", &Place::Root, why);
+        }
     }
 
     fn value(&mut self, node: usize, json: &Json<'_>, place: &Place<'_>) {
@@ -195,10 +219,11 @@ impl Encoder<'_> {
                     self.unfit(node, place);
                 }
             }
-            (kind @ Kind::Decimal { .. }, Json::Integer(number)) => {
-                if self.text(kind, &number.to_string(), place).is_none() {
-                    self.unfit(node, place);
-                }
+            (Kind::Decimal { .. }, Json::Integer(number)) => {
+                self.whole_decimal(node, &number.to_string(), place);
+            }
+            (Kind::Decimal { .. }, Json::Large(number)) => {
+                self.whole_decimal(node, &number.to_string(), place);
             }
             _ => self.mismatch(node, json, place),
         }
@@ -311,7 +336,15 @@ impl Encoder<'_> {
         }
     }
 
+    /// A decimal that is written as a number of JSON.
+    fn whole_decimal(&mut self, node: usize, digits: &str, place: &Place<'_>) {
+        if self.text(&self.nodes[node].kind, digits, place).is_none() {
+            self.unfit(node, place);
+        }
+    }
+
     fn decimal(&mut self, unscaled: i128, fixed: Option<usize>, place: &Place<'_>) {
+        self.grown = self.grown.saturating_add(LARGEST_DECIMAL);
         let (bytes, start) = logical::decimal_bytes(unscaled);
         let Some(size) = fixed else { return self.bytes(&bytes[start..]) };
         let sign = if unscaled < 0 { 0xFF } else { 0 };
@@ -347,6 +380,10 @@ impl Encoder<'_> {
         place: &Place<'_>,
     ) {
         if !members.is_empty() {
+            for at in tree::repeated(members) {
+                let here = Place::Member(place, &members[at].0);
+                self.fault("duplicate_field", &here, "the key is given twice");
+            }
             self.zigzag(members.len() as i64);
             for (name, value) in members {
                 self.bytes(name.as_bytes());
@@ -378,8 +415,10 @@ impl Encoder<'_> {
                     self.value(field.node, &members[at].1, &here);
                 }
                 (None, Some(default)) => {
-                    if self.may_fill(default.len(), &here) {
-                        self.out.extend_from_slice(default);
+                    if self.may_fill(default.datum.len(), &here) {
+                        self.out.extend_from_slice(&default.datum);
+                        let written = default.json.saturating_add(field.label.len() + 1); // a comma
+                        self.grown = self.grown.saturating_add(written);
                     }
                 }
                 (None, None) => {
@@ -480,7 +519,7 @@ impl Encoder<'_> {
             }
             (Kind::Array(_), Json::Array(_)) => true,
             (Kind::Map(_) | Kind::Record(_), Json::Object(_)) => true,
-            (Kind::Decimal { .. }, Json::Integer(_)) => !numbers,
+            (Kind::Decimal { .. }, Json::Integer(_) | Json::Large(_)) => !numbers,
             (Kind::Date | Kind::TimeOfDay(_) | Kind::Timestamp { .. }, _) if numbers => {
                 json.integer().is_some()
             }

@@ -34,6 +34,9 @@ pub(crate) fn bundle(schema: &Value, others: &[Value]) -> Result<Value, String> 
     }
     let mut walk = Walk { known: collect.defined, ..Walk::default() };
     let whole = walk.schema(schema, "");
+    if let Some(name) = walk.twice {
+        return Err(format!("the schema and those that it refers to define `{name}` twice"));
+    }
     match walk.too_deep {
         true => {
             Err(format!("with the schemas that it refers to it has more than {MAX_DEPTH} levels"))
@@ -50,8 +53,10 @@ struct Walk {
     inside: HashSet<String>,
     /// Types met, in normal form.
     defined: HashMap<String, Value>,
-    /// A name that was met again as something else.
+    /// A name that was met again as something else, or is to put in and was met without.
     twice: Option<String>,
+    /// How many types are being put in around here.
+    putting_in: usize,
     depth: usize,
     too_deep: bool,
 }
@@ -81,7 +86,10 @@ impl Walk {
         let full = qualified(name, space);
         match self.known.get(&full).cloned() {
             Some(Value::Object(definition)) if self.inside.insert(full.clone()) => {
-                self.definition(full, &definition)
+                self.putting_in += 1;
+                let written = self.definition(full, &definition);
+                self.putting_in -= 1;
+                written
             }
             _ => full.into(),
         }
@@ -89,9 +97,14 @@ impl Walk {
 
     fn object(&mut self, schema: &Value, members: &Map<String, Value>, space: &str) -> Value {
         if let Some(full) = full_name(schema, space) {
-            // within what was put in, a type may come that was put in by itself before
-            if self.known.contains_key(&full) && !self.inside.insert(full.clone()) {
-                return full.into();
+            if self.known.contains_key(&full) {
+                if self.putting_in == 0 {
+                    self.twice = Some(full.clone());
+                }
+                // within what was put in, a type may come that was put in by itself before
+                if !self.inside.insert(full.clone()) {
+                    return full.into();
+                }
             }
             return self.definition(full, members);
         }
@@ -220,6 +233,21 @@ mod tests {
                 {"name": "b", "type": ["null", "n.Money"]},
                 {"name": "c", "type": {"type": "map", "values": "n.Unit"}}]})
         );
+    }
+
+    #[test]
+    fn given_a_schema_that_defines_what_it_refers_to_then_it_is_refused() {
+        let fixed = |size: u32| json!({"type": "fixed", "name": "F", "size": size});
+        let root = |kind: Value| json!({"type": "record", "name": "R", "fields": [{"name": "a", "type": kind}]});
+        for own in [fixed(1), fixed(2)] {
+            let refused = bundle(&root(own), &[fixed(1)]).unwrap_err();
+            assert_eq!(refused, "the schema and those that it refers to define `F` twice");
+        }
+        let refused = bundle(&root(json!("int")), &[root(json!("long"))]).unwrap_err();
+        assert!(refused.contains("define `R` twice"), "{refused}");
+        // a reference that holds another one is no second definition
+        assert!(bundle(&json!(["F", "R"]), &[fixed(1), root(fixed(1))]).is_ok());
+        assert!(bundle(&json!(["R", "F"]), &[fixed(1), root(fixed(1))]).is_ok());
     }
 
     #[test]

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{Fault, UnknownFields};
 
+mod limits;
+mod names;
+
 fn schema(schema: &Value) -> Avro {
     Avro::parse(&schema.to_string()).unwrap()
 }
@@ -70,6 +73,18 @@ fn given_a_field_twice_then_it_is_a_fault() {
     let found =
         avro.encode(br#"{"a":1,"a":2}"#, UnknownFields::Reject, &mut Vec::new()).unwrap_err();
     assert_eq!((found[0].code, &*found[0].pointer), ("duplicate_field", "/data/a"));
+}
+
+#[test]
+fn given_a_key_of_a_map_twice_then_it_is_a_fault() {
+    let avro = schema(&json!({"type": "map", "values": "int"}));
+    let taken = |text: &str| {
+        let mut out = Vec::new();
+        avro.encode(text.as_bytes(), UnknownFields::Drop, &mut out).map(|()| out)
+    };
+    let found = taken(r#"{"a":1,"b":2,"a":1}"#).unwrap_err();
+    assert_eq!(found, [Fault::new("duplicate_field", "/data/a".into(), "the key is given twice")]);
+    assert!(taken(r#"{"a":1,"A":2}"#).is_ok());
 }
 
 #[test]
@@ -361,6 +376,16 @@ fn given_logical_types_then_json_has_their_texts() {
             json!({"type": "bytes", "logicalType": "decimal", "precision": 5, "scale": 2}),
             json!(7),
             json!("7.00"),
+        ),
+        (
+            json!({"type": "bytes", "logicalType": "decimal", "precision": 38}),
+            json!(u64::MAX),
+            json!(u64::MAX.to_string()),
+        ),
+        (
+            json!(["null", {"type": "bytes", "logicalType": "decimal", "precision": 38}]),
+            json!(10_000_000_000_000_000_000_u64),
+            json!("10000000000000000000"),
         ),
         (fixed(20, "decimal"), json!("-0.01"), json!("-0.01")),
         (fixed(3, "decimal"), json!("999.99"), json!("999.99")),

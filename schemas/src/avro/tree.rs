@@ -3,7 +3,7 @@
 //! Objects stay lists in the order they came: cheaper to build than a map, and an encoder that
 //! knows the fields finds them where it expects them.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -50,6 +50,19 @@ impl Json<'_> {
     }
 }
 
+/// Places of an object's members whose name an earlier one has.
+pub(super) fn repeated(members: &[(Cow<'_, str>, Json<'_>)]) -> Vec<usize> {
+    let seen_before = |at: &usize| members[..*at].iter().any(|(name, _)| *name == members[*at].0);
+    if members.len() <= FEW {
+        return (0..members.len()).filter(seen_before).collect();
+    }
+    let mut seen = HashSet::with_capacity(members.len());
+    (0..members.len()).filter(|at| !seen.insert(&*members[*at].0)).collect()
+}
+
+/// Members up to which comparing each with each is faster than hashing.
+const FEW: usize = 8;
+
 impl<'de> Deserialize<'de> for Json<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(Any)
@@ -92,7 +105,8 @@ impl<'de> Visitor<'de> for Any {
         Ok(Json::Array(items))
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let mut members = Vec::with_capacity(16);
+        // not made larger in advance: a body may be full of small objects
+        let mut members = Vec::new();
         while let Some(Key(name)) = map.next_key::<Key<'de>>()? {
             members.push((name, map.next_value()?));
         }
@@ -103,3 +117,27 @@ impl<'de> Visitor<'de> for Any {
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_an_object_of_one_member_then_it_takes_no_room_for_many() {
+        let Json::Object(members) = serde_json::from_str(r#"{"":0}"#).unwrap() else {
+            panic!("an object");
+        };
+        assert!(members.capacity() <= 4, "{}", members.capacity());
+    }
+
+    #[test]
+    fn given_few_members_or_many_then_the_later_ones_of_a_name_are_found() {
+        for count in [FEW, 10 * FEW] {
+            let mut members: Vec<_> =
+                (0..count).map(|at| (Cow::from(at.to_string()), Json::Null)).collect();
+            assert_eq!(repeated(&members), [0; 0]);
+            members[count - 1].0 = "0".into();
+            assert_eq!(repeated(&members), [count - 1]);
+        }
+    }
+}

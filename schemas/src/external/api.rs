@@ -109,12 +109,15 @@ impl Api {
         Ok(found)
     }
 
-    /// What is at a path; none when nothing is.
+    /// What is at a path; none when nothing is, or no URL can name it.
     async fn get<T: for<'de> Deserialize<'de>>(
         &self,
         path: &[&str],
     ) -> Result<Option<T>, RegistryError> {
         let failed = |why: String| RegistryError::Retry(format!("{} {why}", self.url));
+        if path.iter().any(|segment| vanishes(segment)) {
+            return Ok(None);
+        }
         let mut url = self.url.clone();
         for segment in path {
             url.push('/');
@@ -150,6 +153,12 @@ fn is_registry(body: &[u8]) -> bool {
     said.is_ok_and(|said| (40401..=40403).contains(&said.error_code))
 }
 
+/// Whether a segment of a path leads elsewhere, also percent-encoded (RFC 3986, 5.2.4 and 6.2.2): what
+/// answers there knows of no subject.
+fn vanishes(segment: &str) -> bool {
+    matches!(segment, "" | "." | "..")
+}
+
 /// Percent-encodes a segment of a path (RFC 3986, 2.3).
 fn escape(segment: &str, url: &mut String) {
     for byte in segment.bytes() {
@@ -170,6 +179,17 @@ mod tests {
         let mut url = String::new();
         escape("shop:a/b ä?.", &mut url);
         assert_eq!(url, "shop%3Aa%2Fb%20%C3%A4%3F.");
+    }
+
+    #[tokio::test]
+    async fn a_subject_that_no_url_can_name_is_none_and_nobody_is_asked() {
+        let nowhere = Api::new("http://127.0.0.1:1", None);
+        for subject in [".", "..", ""] {
+            assert!(matches!(nowhere.latest(subject).await, Ok(None)), "{subject:?}");
+        }
+        for subject in ["...", ".a", "shop:."] {
+            assert!(nowhere.latest(subject).await.is_err(), "{subject:?}");
+        }
     }
 
     #[test]
