@@ -283,7 +283,8 @@ impl Cql {
             (0..self.layout.subs).map(lane).collect::<Vec<_>>()
         };
         let subs = self.layout.subs.unsigned_abs().into();
-        let walk = Walk::new(buckets.iter().map(lanes), self.chunk(query, subs));
+        let most = self.held(subs);
+        let walk = Walk::new(buckets.iter().map(lanes), self.chunk(query, subs).min(most), most);
         let limits = |&b: &i64| (self.layout.begin(b), self.layout.begin(b.saturating_add(1)));
         let more = buckets.len() >= BUCKETS;
         let buckets: Vec<_> = buckets.iter().map(limits).collect();
@@ -291,15 +292,17 @@ impl Cql {
         Ok(EventsPage { rows: page.rows, next: page.next })
     }
 
-    /// Rows to fetch of each lane at first: what a page needs when they are spread evenly, and no
-    /// more than a page may hold.
+    /// Rows to fetch of each lane at once, at most: what a page may hold of rows of the usual size.
+    fn held(&self, lanes: usize) -> usize {
+        (PAGE_BYTES / self.row_bytes.load(Relaxed).max(1) / lanes).max(2)
+    }
+
+    /// Rows to fetch of each lane at first: what a page needs when they are spread evenly.
     fn chunk(&self, query: &EventsQuery, lanes: usize) -> usize {
-        let wanted = match query.source {
+        match query.source {
             None => query.limit.saturating_add(1).saturating_mul(5) / 4 / lanes + 2,
             Some(_) => 128,
-        };
-        let held = PAGE_BYTES / self.row_bytes.load(Relaxed).max(1) / lanes;
-        wanted.min(held).max(2)
+        }
     }
 
     async fn list_subject(
@@ -318,7 +321,7 @@ impl Cql {
             None => query.limit.saturating_add(1),
             Some(_) => 256,
         };
-        let walk = Walk::new(buckets.iter().map(lanes), chunk);
+        let walk = Walk::new(buckets.iter().map(lanes), chunk, usize::MAX);
         let limits = |&b: &i64| (subject_begin(b), subject_begin(b.saturating_add(1)));
         let more = buckets.len() >= BUCKETS;
         let buckets: Vec<_> = buckets.iter().map(limits).collect();

@@ -205,7 +205,7 @@ impl Cql {
                     .collect()
             };
             let chunk = limit.saturating_sub(rows.len()) / widest + 8;
-            let mut walk = Walk::new(groups.into_values().map(lanes), chunk);
+            let mut walk = Walk::new(groups.into_values().map(lanes), chunk, usize::MAX);
             while walk.groups() > 0 {
                 if rows.len() >= limit {
                     return Ok(rows);

@@ -40,6 +40,8 @@ struct Reading<L: Lane> {
     last: Option<L::Row>,
     more: bool,
     chunk: usize,
+    /// No chunk is larger.
+    most: usize,
 }
 
 impl<L: Lane> Reading<L> {
@@ -50,7 +52,7 @@ impl<L: Lane> Reading<L> {
     async fn fill(&mut self) -> Result<(), StoreError> {
         let rows = self.lane.fetch(self.last.as_ref(), self.chunk).await?;
         self.more = rows.len() >= self.chunk;
-        self.chunk = (self.chunk * 2).min(CHUNK);
+        self.chunk = (self.chunk * 2).min(self.most);
         self.rows = rows.into();
         Ok(())
     }
@@ -67,14 +69,17 @@ impl<L: Lane> Walk<L>
 where
     L::Row: Clone,
 {
-    /// A walk through groups, fetching `chunk` rows of a lane at first.
-    pub(super) fn new(groups: impl Iterator<Item = Vec<L>>, chunk: usize) -> Self {
+    /// A walk through groups, fetching `chunk` rows of a lane at first, and twice as many each time, up to
+    /// `most`.
+    pub(super) fn new(groups: impl Iterator<Item = Vec<L>>, chunk: usize, most: usize) -> Self {
+        let most = most.clamp(1, CHUNK);
         let reading = |lane| Reading {
             lane,
             rows: VecDeque::new(),
             last: None,
             more: true,
-            chunk: chunk.clamp(1, CHUNK),
+            chunk: chunk.clamp(1, most),
+            most,
         };
         let groups = groups.map(|lanes| lanes.into_iter().map(reading).collect()).collect();
         Self { groups, ahead: 1 }
@@ -158,12 +163,12 @@ mod tests {
         }
     }
 
-    async fn walked(groups: &[&[&[u32]]], chunk: usize) -> (Vec<u32>, usize) {
+    async fn walked(groups: &[&[&[u32]]], chunk: usize, most: usize) -> (Vec<u32>, usize) {
         let fetches = AtomicUsize::new(0);
         let lanes = |group: &&[&[u32]]| {
             group.iter().map(|rows| Numbers { rows: rows.to_vec(), fetches: &fetches }).collect()
         };
-        let mut walk = Walk::new(groups.iter().map(lanes), chunk);
+        let mut walk = Walk::new(groups.iter().map(lanes), chunk, most);
         let mut rows = Vec::new();
         while walk.groups() > 0 {
             rows.extend(walk.next().await.unwrap());
@@ -175,14 +180,22 @@ mod tests {
     async fn lanes_are_merged_and_groups_follow_each_other() {
         let groups: &[&[&[u32]]] = &[&[&[7, 9, 12], &[8], &[]], &[], &[&[1, 4], &[2, 3, 5, 6]]];
         for chunk in [1, 2, 3, 100] {
-            let (rows, _) = walked(groups, chunk).await;
+            let (rows, _) = walked(groups, chunk, 100).await;
             assert_eq!(rows, [7, 8, 9, 12, 1, 2, 3, 4, 5, 6], "by {chunk}");
         }
     }
 
     #[tokio::test]
     async fn a_lane_that_gave_less_than_asked_is_not_asked_again() {
-        let (_, fetches) = walked(&[&[&[1, 2], &[3]]], 10).await;
+        let (_, fetches) = walked(&[&[&[1, 2], &[3]]], 10, 10).await;
         assert_eq!(fetches, 2);
+    }
+
+    #[tokio::test]
+    async fn chunks_grow_up_to_a_bound() {
+        let rows: Vec<u32> = (0..30).collect();
+        // 2, 4, 8, 16; and 2, 3, 3, 3, ...
+        assert_eq!(walked(&[&[&rows]], 2, 100).await.1, 4);
+        assert_eq!(walked(&[&[&rows]], 2, 3).await.1, 11);
     }
 }
