@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use eventlog::{AppendError, Appended};
 use http::{
     HeaderName, HeaderValue, StatusCode,
@@ -94,6 +95,18 @@ pub struct Unstored {
     rejected: usize,
     /// Every event that was not stored, by index.
     errors: Vec<EventError>,
+}
+
+/// The same, with what else a 503 says.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    unstored: Unstored,
+    /// How many are to be sent again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unavailable: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<Vec<Option<String>>>,
 }
 
 /// What became of the events of a request.
@@ -198,7 +211,22 @@ impl Outcome {
         }
     }
 
-    fn success(self, status: StatusCode) -> Response {
+    /// The answer; `hold` has its body kept, and counted, for as long as it is not sent.
+    pub fn response(self, hold: impl FnOnce(Vec<u8>) -> Bytes) -> Response {
+        let strict = self.strict;
+        let mut response = match self.status() {
+            StatusCode::SERVICE_UNAVAILABLE => self.service_unavailable(hold),
+            StatusCode::UNPROCESSABLE_ENTITY => self.unprocessable(hold),
+            status => self.success(status, hold),
+        };
+        if strict {
+            let applied = HeaderValue::from_static("handling=strict");
+            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+        }
+        response
+    }
+
+    fn success(self, status: StatusCode, hold: impl FnOnce(Vec<u8>) -> Bytes) -> Response {
         let rejected = self.rejected.len();
         let body =
             Accepted { accepted: self.accepted, rejected, errors: self.rejected, ids: self.ids };
@@ -207,14 +235,14 @@ impl Outcome {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
         let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let mut response = (status, [json], body).into_response();
+        let mut response = (status, [json], hold(body)).into_response();
         if rejected > 0 {
             response.headers_mut().insert(PENSTOCK_REJECTED, rejected.into());
         }
         response
     }
 
-    fn unprocessable(self) -> Response {
+    fn unprocessable(self, hold: impl FnOnce(Vec<u8>) -> Bytes) -> Response {
         let rejected = self.rejected.len();
         let detail = match self.withheld {
             0 => format!("none of the {rejected} events is valid; `errors` says why"),
@@ -223,19 +251,22 @@ impl Outcome {
                 rejected + valid
             ),
         };
-        Problem::new(
+        let problem = Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid_events",
             "The events are not valid",
             detail,
-        )
-        .with("accepted", 0)
-        .with("rejected", rejected)
-        .with("errors", self.rejected)
-        .into_response()
+        );
+        let unstored = Unstored {
+            problem: problem.of_this_request(),
+            accepted: 0,
+            rejected,
+            errors: self.rejected,
+        };
+        Told { unstored, unavailable: None, ids: None }.response(hold)
     }
 
-    fn service_unavailable(self) -> Response {
+    fn service_unavailable(self, hold: impl FnOnce(Vec<u8>) -> Bytes) -> Response {
         let rejected = self.rejected.len();
         let unavailable = self.unavailable.len();
         let mut errors = self.rejected;
@@ -246,34 +277,26 @@ impl Outcome {
             "unavailable",
             "Events could not be stored now",
             format!("{unavailable} events could not be stored now; retry the whole request"),
-        )
-        .with("accepted", self.accepted)
-        .with("rejected", rejected)
-        .with("unavailable", unavailable)
-        .with("errors", errors);
-        let problem = match self.ids {
-            Some(ids) => problem.with("ids", ids),
-            None => problem,
+        );
+        let unstored = Unstored {
+            problem: problem.of_this_request(),
+            accepted: self.accepted,
+            rejected,
+            errors,
         };
-        let mut response = problem.into_response();
+        let told = Told { unstored, unavailable: Some(unavailable), ids: self.ids };
+        let mut response = told.response(hold);
         response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         response
     }
 }
 
-impl IntoResponse for Outcome {
-    fn into_response(self) -> Response {
-        let strict = self.strict;
-        let mut response = match self.status() {
-            StatusCode::SERVICE_UNAVAILABLE => self.service_unavailable(),
-            StatusCode::UNPROCESSABLE_ENTITY => self.unprocessable(),
-            status => self.success(status),
-        };
-        if strict {
-            let applied = HeaderValue::from_static("handling=strict");
-            response.headers_mut().insert(PREFERENCE_APPLIED, applied);
-        }
-        response
+impl Told {
+    /// Written as it is: a tree of JSON values would take many times as much memory.
+    fn response(&self, hold: impl FnOnce(Vec<u8>) -> Bytes) -> Response {
+        let problem = &self.unstored.problem;
+        let body = serde_json::to_vec(self).unwrap_or_else(|_| problem.to_json());
+        problem.response(hold(body))
     }
 }
 

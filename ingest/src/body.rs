@@ -58,7 +58,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_refused_at_the_first_byte_over_its_limit() {
         let budget = Budget::new(1000, Gauge::default());
-        let mut share = budget.share(&"key".into());
+        let mut share = budget.share(&("default".into(), "key".into()));
         let exact = read(&mut Body::from("12345"), None, 5, Duration::MAX, &mut share).await;
         assert_eq!(exact.unwrap(), b"12345");
         let over = read(&mut Body::from("123456"), None, 5, Duration::MAX, &mut share).await;

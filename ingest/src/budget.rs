@@ -4,7 +4,8 @@
 //! is a buffer too, and a client can wait better than the server. A [`Share`] gives back what it
 //! took when it is dropped, so it must live as long as the bytes it stands for.
 //!
-//! No key can take all of it: whatever one does, a quarter is left for the others.
+//! No key can take all of it: whatever one does, a quarter is left for the others. Large answers count until
+//! they are sent.
 
 use std::{
     collections::HashMap,
@@ -14,7 +15,14 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
+
+/// Answers of no more bytes are not charged.
+const SMALL_ANSWER: usize = 16 * 1024;
+
+/// Whose bytes they are: a namespace, and the name of a key in it. All tokens have one name.
+pub type Payer = (Arc<str>, Arc<str>);
 
 /// A number of bytes to share; clones share it.
 #[derive(Clone, Debug)]
@@ -25,7 +33,7 @@ struct Inner {
     limit: usize,
     used: AtomicUsize,
     /// Of `used`, what the requests of each key hold; only keys that have some are here.
-    by_key: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
+    by_key: Mutex<HashMap<Payer, Arc<AtomicUsize>>>,
     /// `used`, as operators see it.
     gauge: Gauge,
 }
@@ -34,7 +42,7 @@ struct Inner {
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
-    key: Arc<str>,
+    key: Payer,
     /// What all requests of its key have.
     by_key: Arc<AtomicUsize>,
     bytes: usize,
@@ -52,10 +60,35 @@ impl Budget {
     }
 
     /// A share of nothing yet, for a request of that key.
-    pub fn share(&self, key: &Arc<str>) -> Share {
+    pub fn share(&self, key: &Payer) -> Share {
         let mut keys = self.0.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         let by_key = keys.entry(key.clone()).or_default().clone();
         Share { budget: self.clone(), key: key.clone(), by_key, bytes: 0 }
+    }
+}
+
+impl Budget {
+    /// An answer to a request of that key, charged for as long as somebody keeps it: clients may be slow to
+    /// read. Small ones are not worth it.
+    pub fn hold(&self, key: &Payer, answer: Vec<u8>) -> Bytes {
+        if answer.len() <= SMALL_ANSWER {
+            return answer.into();
+        }
+        let mut share = self.share(key);
+        share.charge(answer.len());
+        Bytes::from_owner(Held { answer, _share: share })
+    }
+}
+
+/// Bytes and what stands for them.
+struct Held {
+    answer: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
     }
 }
 
@@ -147,7 +180,7 @@ mod tests {
     use super::*;
 
     fn share(budget: &Budget, key: &str) -> Share {
-        budget.share(&key.into())
+        budget.share(&("default".into(), key.into()))
     }
 
     #[test]
@@ -173,6 +206,31 @@ mod tests {
         share(&budget, "b").grow(25).unwrap();
         drop(first);
         second.grow(50).unwrap();
+    }
+
+    #[test]
+    fn callers_of_one_name_in_two_namespaces_have_a_part_each() {
+        let budget = Budget::new(100, Gauge::default());
+        let in_space = |namespace: &str| budget.share(&(namespace.into(), "jwt".into()));
+        let mut first = in_space("a");
+        first.grow(75).unwrap();
+        assert!(!in_space("a").has(1));
+        assert!(in_space("b").has(25));
+    }
+
+    #[test]
+    fn a_large_answer_is_charged_until_nobody_keeps_it() {
+        let budget = Budget::new(100, Gauge::default());
+        let key = ("default".into(), "a".into());
+        let small = budget.hold(&key, vec![0; SMALL_ANSWER]);
+        assert!(share(&budget, "b").has(75));
+        let large = budget.hold(&key, vec![1; SMALL_ANSWER + 1]);
+        let part = large.slice(..10);
+        drop((small, large));
+        assert!(!share(&budget, "b").has(1));
+        assert_eq!(part[..], [1; 10]);
+        drop(part);
+        assert!(share(&budget, "b").has(75));
     }
 
     #[test]

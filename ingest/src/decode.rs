@@ -1,8 +1,9 @@
 //! Undoing content encodings, one or several on top of each other, into a bounded body.
 //!
 //! Everything streams: however many encodings there are, only the decoded body and each decoder's
-//! window are in memory, and both are charged to the request's [`Share`]. So what a bomb can take
-//! is its limit, not its size.
+//! window are in memory, and both are charged to the request's [`Share`]. What lies between two
+//! encodings is bounded as well, by little more than the body is: a stream may be long and yet mean
+//! nothing, such as one of empty blocks. So what a bomb can take is its limit, not its size.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -24,9 +25,18 @@ pub fn decode(
 ) -> Result<Vec<u8>, Refusal> {
     let windows = codings.iter().map(|coding| coding.window_bytes()).sum();
     share.grow(windows)?;
+    let refused = |error: io::Error, after: usize| match error.kind() {
+        io::ErrorKind::FileTooLarge => Refusal::DecompressedTooLarge(limit),
+        io::ErrorKind::UnexpectedEof => {
+            Refusal::EncodingTruncated { codings: names(codings), at: encoded.len() }
+        }
+        _ => Refusal::EncodingDamaged { codings: names(codings), after },
+    };
+    // What cannot be compressed grows by an encoding, but not by as much as this.
+    let between = limit + limit / 16 + 1024;
     let mut stream: Box<dyn BufRead + '_> = Box::new(encoded);
     for coding in codings.iter().rev() {
-        stream = coding.decoder(stream).map_err(|_| damaged(codings, 0))?;
+        stream = coding.decoder(stream, between).map_err(|error| refused(error, 0))?;
     }
     let mut bytes: Vec<u8> = Vec::new();
     loop {
@@ -36,13 +46,7 @@ pub fn decode(
                 return Err(Refusal::DecompressedTooLarge(limit));
             }
             Ok(chunk) => chunk,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(Refusal::EncodingTruncated {
-                    codings: names(codings),
-                    at: encoded.len(),
-                });
-            }
-            Err(_) => return Err(damaged(codings, bytes.len())),
+            Err(error) => return Err(refused(error, bytes.len())),
         };
         share.extend(&mut bytes, chunk, limit)?;
         let read = chunk.len();
@@ -53,10 +57,6 @@ pub fn decode(
     share.shrink(windows);
     share.fit(&mut bytes);
     Ok(bytes)
-}
-
-fn damaged(codings: &[Coding], after: usize) -> Refusal {
-    Refusal::EncodingDamaged { codings: names(codings), after }
 }
 
 fn names(codings: &[Coding]) -> String {
@@ -74,7 +74,12 @@ impl Coding {
         }
     }
 
-    fn decoder<'a>(self, mut from: Box<dyn BufRead + 'a>) -> io::Result<Box<dyn BufRead + 'a>> {
+    /// Of at most so many bytes; more of them is [`io::ErrorKind::FileTooLarge`].
+    fn decoder<'a>(
+        self,
+        mut from: Box<dyn BufRead + 'a>,
+        most: usize,
+    ) -> io::Result<Box<dyn BufRead + 'a>> {
         let decoder: Box<dyn Read + 'a> = match self {
             Self::Gzip => Box::new(MultiGzDecoder::new(from)),
             Self::Deflate => {
@@ -92,7 +97,21 @@ impl Coding {
                 Whole::reader(from, state)
             }
         };
-        Ok(Box::new(BufReader::with_capacity(64 * 1024, decoder)))
+        Ok(Box::new(BufReader::with_capacity(64 * 1024, Bounded { decoder, left: most })))
+    }
+}
+
+/// A decoder that may give so many bytes more.
+struct Bounded<'a> {
+    decoder: Box<dyn Read + 'a>,
+    left: usize,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.decoder.read(out)?;
+        self.left = self.left.checked_sub(read).ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(read)
     }
 }
 
@@ -241,7 +260,7 @@ mod tests {
     }
 
     fn share(budget: &Budget) -> Share {
-        budget.share(&"key".into())
+        budget.share(&("default".into(), "key".into()))
     }
 
     fn decoded(bytes: &[u8], codings: &[Coding], limit: usize) -> Result<Vec<u8>, Refusal> {
@@ -338,6 +357,33 @@ mod tests {
             let windows: usize = codings.iter().map(|coding| coding.window_bytes()).sum();
             assert!(share.has((3 << 28) - 1_000_000 - windows), "{codings:?}");
         }
+    }
+
+    #[test]
+    fn a_long_stream_that_means_nothing_is_stopped_at_the_limit() {
+        let empty_blocks = [&[0, 0, 0, 0xff, 0xff].repeat(1_000_000)[..], &[3, 0]].concat();
+        let codings = [Coding::Deflate, Coding::Zstd];
+        let bomb = zstd::encode_all(&empty_blocks[..], 3).unwrap();
+        let refusal = decoded(&bomb, &codings, 1_000_000).unwrap_err();
+        assert_eq!(refusal, Refusal::DecompressedTooLarge(1_000_000));
+        assert_eq!(decoded(&bomb, &codings, 10_000_000).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_does_not_compress_may_be_as_large_as_the_limit() {
+        let mut seed = 1u64;
+        let mut random = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 56) as u8
+        };
+        let noise: Vec<u8> = (0..100_000).map(|_| random()).collect();
+        let stored = |bytes: &[u8]| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let thrice = stored(&stored(&stored(&noise)));
+        assert_eq!(decoded(&thrice, &[Coding::Gzip; 3], noise.len()).unwrap(), noise);
     }
 
     #[test]

@@ -137,8 +137,10 @@ pub async fn post_events(
     request: Request,
 ) -> Response {
     let started = Instant::now();
-    let response = match door.receive(caller, request, started).await {
-        Ok(outcome) => outcome.into_response(),
+    let payer = (caller.namespace.clone(), caller.name.clone());
+    let share = door.budget.share(&payer);
+    let response = match door.receive(caller, request, share, started).await {
+        Ok(outcome) => outcome.response(|body| door.budget.hold(&payer, body)),
         Err(refusal) => {
             tracing::debug!(
                 request_id = request_id::current().unwrap_or_default(),
@@ -167,11 +169,11 @@ impl Door {
         self: &Arc<Self>,
         caller: Caller,
         request: Request,
+        mut share: Share,
         started: Instant,
     ) -> Result<Outcome, Refusal> {
         let deadline = started + self.ingest.config.timeout;
         let (parts, mut body) = request.into_parts();
-        let mut share = self.budget.share(&caller.name);
         let head = match self.admit(&caller, &parts.headers, &body, &share) {
             Ok(head) => head,
             Err(refusal) => {

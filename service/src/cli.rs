@@ -93,7 +93,10 @@ pub fn parse<A: Parser>() -> Result<A, ExitCode> {
 
 /// Runs a command to its end.
 pub fn block_on(command: impl Future<Output = Result<()>>) -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    // Without its text, which may quote an event.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(at = panic.location().map(ToString::to_string), "a panic: a defect");
+    }));
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

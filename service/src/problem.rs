@@ -4,7 +4,10 @@
 //! writes it down. A problem never carries values of events or secrets: it goes to the client and
 //! into logs.
 
-use axum::response::{IntoResponse, Response};
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -61,6 +64,22 @@ impl Problem {
         self
     }
 
+    /// The same, which names the request that is being answered.
+    #[must_use]
+    pub fn of_this_request(mut self) -> Self {
+        if self.request_id.is_empty() {
+            self.request_id = request_id::current().unwrap_or_default();
+        }
+        self
+    }
+
+    /// A response of its status, whose body is it, maybe with more members.
+    pub fn response(&self, body: impl Into<Body>) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        (status, [content_type], body.into()).into_response()
+    }
+
     /// The body, as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_else(|_| b"{}".to_vec())
@@ -68,13 +87,9 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(mut self) -> Response {
-        if self.request_id.is_empty() {
-            self.request_id = request_id::current().unwrap_or_default();
-        }
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        (status, [content_type], self.to_json()).into_response()
+    fn into_response(self) -> Response {
+        let problem = self.of_this_request();
+        problem.response(problem.to_json())
     }
 }
 

@@ -208,6 +208,33 @@ async fn a_client_that_never_ends_its_head_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_its_answer_is_dropped() {
+    let header_timeout = Duration::from_millis(100);
+    let server = start(HttpOptions { header_timeout, ..HttpOptions::default() }).await;
+    let mut stream = server.connect().await;
+    stream.write_all(request("/large").as_bytes()).await.unwrap();
+    sleep(header_timeout * 10).await;
+    let mut answer = Vec::new();
+    let read = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(read.is_err() || answer.len() < LARGE, "{} bytes", answer.len());
+    server.stops_within(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_not_dropped() {
+    let header_timeout = Duration::from_millis(500);
+    let server = start(HttpOptions { header_timeout, ..HttpOptions::default() }).await;
+    let mut stream = server.connect().await;
+    stream.write_all(request("/large").as_bytes()).await.unwrap();
+    let mut piece = vec![0; LARGE / 16];
+    for _ in 0..16 {
+        stream.read_exact(&mut piece).await.unwrap();
+        sleep(header_timeout / 5).await;
+    }
+    server.stops_within(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
 async fn a_head_over_its_limit_is_431() {
     let server = start(HttpOptions { max_header_bytes: 2000, ..HttpOptions::default() }).await;
     let with = |bytes: usize| {

@@ -191,6 +191,7 @@ impl Protocols {
             biased;
             result = &mut serving => return Ok(result.map(|()| None)?),
             () = goodbye.idle_end.cancelled() => {}
+            () = traffic.stuck_for(self.header_timeout) => return Err(Ended::Unread),
             () = traffic.at_rest_for(REST) => {
                 let parts = serving.into_parts();
                 let mut stream = parts.io.into_inner();
@@ -239,6 +240,8 @@ enum Ended {
     Late(#[from] tokio::time::error::Elapsed),
     #[error("it was silent for too long")]
     Silent,
+    #[error("it took nothing of its answer for too long")]
+    Unread,
 }
 
 /// Tells a client that there are too many, without spending a place on it.

@@ -161,7 +161,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().inner.get_mut()).poll_flush(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(this.inner.get_mut()).poll_flush(context);
+        this.traffic.flushed(flushed.is_ready());
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -17,6 +17,10 @@ pub(super) struct Traffic {
     ended: AtomicUsize,
     /// All that was to be written is, and nothing was read since.
     quiet: AtomicBool,
+    /// How often something was written.
+    writes: AtomicUsize,
+    /// Something is to be written, and the peer takes nothing.
+    stuck: AtomicBool,
 }
 
 impl Traffic {
@@ -34,6 +38,26 @@ impl Traffic {
     /// Something was written, or (`false`) could not be yet.
     pub(super) fn wrote(&self, written: bool) {
         self.quiet.store(written, Relaxed);
+        self.stuck.store(!written, Relaxed);
+        if written {
+            self.writes.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// All that was written is sent, or (`false`) is not yet.
+    pub(super) fn flushed(&self, sent: bool) {
+        self.stuck.store(!sent, Relaxed);
+    }
+
+    /// Returns when the peer took nothing of what is to be written for this long, or twice as long at most.
+    pub(super) async fn stuck_for(&self, time: Duration) {
+        loop {
+            let (stuck, writes) = (self.stuck.load(Relaxed), self.writes.load(Relaxed));
+            sleep(time).await;
+            if stuck && self.stuck.load(Relaxed) && self.writes.load(Relaxed) == writes {
+                return;
+            }
+        }
     }
 
     /// Returns when no request was there for this long, or twice as long at most.
