@@ -44,8 +44,8 @@ const ENOUGH_RECORDS: usize = 8 * 1024;
 const ENOUGH_BYTES: usize = 3 * 1024 * 1024;
 /// Fewer records are worked on where they are read: handing them to another thread costs more.
 const FEW_RECORDS: usize = 64;
-/// At least so many are shared out among the cores.
-const MANY_RECORDS: usize = 512;
+/// A piece that has a core of its own has at least so many.
+const PIECE_RECORDS: usize = 256;
 
 /// The consumer group of a processor. Its members' transactional ids begin with it, so that on a
 /// shared cluster all that is ours is under `penstock.`.
@@ -279,8 +279,10 @@ impl Run {
         if read.batches.is_empty() {
             return Vec::new();
         }
-        let little = read.records < MANY_RECORDS || self.shop.chain.is_copy();
-        let cores = if little { 1 } else { self.cores };
+        let cores = match self.shop.chain.is_copy() {
+            true => 1,
+            false => self.cores.min(read.records / PIECE_RECORDS).max(1),
+        };
         Work::divide(&self.shop, read.batches, cores)
     }
 
@@ -331,13 +333,27 @@ impl Run {
         }
     }
 
-    /// Asks the registry.
+    /// Asks the registry, for as long as it takes: this member keeps its partitions, because another one would
+    /// have to ask as well.
     async fn learn(&self, wanted: &Wanted) -> Result<(), LogError> {
-        let learnt = self.shop.codec.learn(std::slice::from_ref(wanted)).await;
-        learnt.map_err(|error| match error {
-            RegistryError::Retry(detail) => LogError::Retry(detail),
-            RegistryError::Fatal(detail) => LogError::Fatal(detail),
-        })
+        let mut backoff = Backoff::default();
+        loop {
+            let learnt = self.shop.codec.learn(std::slice::from_ref(wanted)).await;
+            let detail = match learnt {
+                Ok(()) => {
+                    if backoff.tries() > 0 {
+                        self.health.ready();
+                    }
+                    return Ok(());
+                }
+                Err(RegistryError::Fatal(detail)) => return Err(LogError::Fatal(detail)),
+                Err(RegistryError::Retry(detail)) => detail,
+            };
+            tracing::warn!(processor = %self.shop.processor, error = detail, "asking again for a schema");
+            if !self.pause(&format!("the schema registry: {detail}"), &mut backoff).await {
+                return Err(LogError::Retry(detail));
+            }
+        }
     }
 
     /// Commits results, if there are any, and publishes their counts.

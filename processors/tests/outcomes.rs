@@ -6,7 +6,7 @@ mod harness;
 
 use bytes::Bytes;
 use eventlog::{Headers, Record};
-use harness::{House, Running, event, record};
+use harness::{House, Running, event, of_unknown_schema, record};
 use schemas::{Codec, Data, Registry, Unknown, topics};
 
 /// What is no event: no headers to speak of, and bytes that are nothing.
@@ -133,14 +133,7 @@ async fn a_record_that_is_no_event_is_dead_lettered_as_undecodable() {
 async fn a_schema_that_nobody_knows_is_dead_lettered_and_stops_nothing() {
     let house = House::new().await;
     let good = event("good", "{}");
-    let mut record = record(&house.codec, &event("bad", "{}"));
-    let mut headers = Headers::builder();
-    for (name, value) in record.headers.iter().filter(|(name, _)| *name != "content-type") {
-        headers.push(name, value);
-    }
-    headers.push("content-type", "application/avro");
-    record.headers = headers.build();
-    record.value = Some(Bytes::from_static(&[0, 0, 0, 3, 231, 2]));
+    let record = of_unknown_schema(&house.codec);
     house.append(vec![record]).await;
     house.post([good]).await;
     let running = Running::start(house.runner(Some("true")));

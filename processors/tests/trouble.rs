@@ -12,6 +12,7 @@ use harness::{
         Plan,
         Trouble::{self, Aborted, AnswerLost, None as Works, NotCommitted},
     },
+    of_unknown_schema,
 };
 use schemas::{Unknown, topics};
 
@@ -95,6 +96,33 @@ async fn given_reads_that_fail_then_nothing_is_lost_or_doubled() {
     house.wait_until_read("clean").await;
     running.stop().await.unwrap();
     assert!(house.times_by_id().await.values().all(|times| *times == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_registry_that_does_not_answer_then_it_is_waited_for_without_leaving_the_group() {
+    let plan = Plan::default();
+    let house = House::with(Unknown::Accept, |log| plan.wrap(log)).await;
+    plan.registry(3);
+    house.append(vec![of_unknown_schema(&house.codec)]).await;
+    house.post(events(0..10)).await;
+    let running = Running::start(house.runner(Some("true")));
+    house.wait_for(topics::DEAD_LETTERS, 1).await;
+    house.wait_for(topics::CLEAN, 10).await;
+    assert!(plan.is_over());
+    assert_eq!(plan.joined(), 1);
+    house.wait_until_healthy().await;
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_waits_for_its_registry_still_stops() {
+    let plan = Plan::default();
+    let house = House::with(Unknown::Accept, |log| plan.wrap(log)).await;
+    plan.registry(usize::MAX);
+    house.append(vec![of_unknown_schema(&house.codec)]).await;
+    let running = Running::start(house.runner(Some("true")));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    running.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -147,6 +147,9 @@ impl Work {
     /// It is asked once for each thing in the work of a few batches: records beyond mending cost no
     /// more than the first of them.
     pub(super) fn run(&mut self) -> Progress {
+        if self.bytes >= self.enough && !self.is_done() {
+            return Progress::Full; // it waits for others before it
+        }
         loop {
             let Some((records, part, end)) = &mut self.current else {
                 let Some(batch) = self.waiting.pop_front() else { return Progress::Done };
@@ -355,11 +358,18 @@ fn shortened(detail: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::Path;
 
-    /// Batches of partitions and as many records, which follow each other.
+    use eventlog::Options;
+    use schemas::{Registry, Unknown};
+
+    use super::*;
+    use crate::testing::processor;
+
+    /// Batches of partitions and as many records of a byte, which follow each other.
     fn batches(of: &[(u32, usize)]) -> Vec<Batch> {
-        let record = Record { key: None, value: None, headers: Headers::default() };
+        let value = Some("v".into());
+        let record = Record { key: None, value, headers: Headers::default() };
         let mut ends: HashMap<u32, Position> = HashMap::new();
         let mut batch = |(partition, records): &(u32, usize)| {
             let end = ends.entry(*partition).or_default();
@@ -396,6 +406,28 @@ mod tests {
         assert_eq!(shared(&[(0, 0)], 2), [[(0, 0, 0)]]);
         let of = [(0, 2), (1, 0), (0, 2)];
         assert_eq!(shared(&of, 2), [vec![(0, 2, 2), (1, 0, 0)], vec![(0, 2, 4)]]);
+    }
+
+    #[tokio::test]
+    async fn what_has_enough_does_no_more_until_that_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("file:{}", dir.path().display());
+        let log = eventlog::open(&url, Options::default()).await.unwrap();
+        let shop = Workshop {
+            processor: "clean".into(),
+            chain: Chain::build(&processor("[]"), Path::new(".")).unwrap(),
+            codec: Codec::new(Registry::open(log).await.unwrap(), Unknown::Accept),
+            to: "events.clean".into(),
+            dead_letters: "events.dlq".into(),
+        };
+        let mut work = Work::divide(&Arc::new(shop), batches(&[(0, 2)]), 1).remove(0);
+        work.enough = 1;
+        let taken = |work: &mut Work| work.take().iter().map(|part| part.outputs.len()).sum();
+        for _ in 0..3 {
+            assert_eq!(work.run(), Progress::Full);
+        }
+        assert_eq!((taken(&mut work), work.run()), (1usize, Progress::Done));
+        assert_eq!(taken(&mut work), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use eventlog::{
     Position, ReadDriver, Reader, Record, Stored, Subscription, SubscriptionDriver, TopicInfo,
     TopicSpec, TransactDriver, TransactError, Transactor,
 };
+use schemas::topics;
 
 /// What goes wrong, each once, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,10 @@ struct Troubles {
     reads: usize,
     gap: bool,
     subscriptions: usize,
+    /// Looks into the registry's topic.
+    registry: usize,
+    /// How often a group was joined.
+    joined: usize,
 }
 
 impl Plan {
@@ -52,6 +57,16 @@ impl Plan {
         self.0.lock().unwrap().subscriptions = count;
     }
 
+    /// So many looks into the registry fail, for a while.
+    pub fn registry(&self, count: usize) {
+        self.0.lock().unwrap().registry = count;
+    }
+
+    /// How often a group was joined.
+    pub fn joined(&self) -> usize {
+        self.0.lock().unwrap().joined
+    }
+
     /// A gap comes before the next batch.
     pub fn gap(&self) {
         self.0.lock().unwrap().gap = true;
@@ -59,7 +74,8 @@ impl Plan {
 
     pub fn is_over(&self) -> bool {
         let left = self.0.lock().unwrap();
-        left.commits.is_empty() && left.reads == 0 && left.subscriptions == 0 && !left.gap
+        let waited = left.reads + left.subscriptions + left.registry;
+        left.commits.is_empty() && waited == 0 && !left.gap
     }
 
     pub fn wrap(&self, log: Log) -> Log {
@@ -199,6 +215,9 @@ impl LogDriver for Faulty {
         self.log.topics().await
     }
     async fn bounds(&self, topic: &str, partition: u32) -> Result<Bounds, LogError> {
+        if topic == topics::SCHEMAS {
+            self.plan.fails(|left| &mut left.registry)?;
+        }
         self.log.bounds(topic, partition).await
     }
     async fn position_at(&self, topic: &str, p: u32, time: i64) -> Result<Position, LogError> {
@@ -236,6 +255,7 @@ impl LogDriver for Faulty {
     ) -> Result<Box<dyn SubscriptionDriver>, LogError> {
         self.plan.fails(|left| &mut left.subscriptions)?;
         let inner = self.log.subscribe(group, topics).await?;
+        self.plan.0.lock().unwrap().joined += 1;
         Ok(Box::new(Member { inner, plan: self.plan.clone(), held: None }))
     }
     async fn committed(&self, group: &str, topic: &str) -> Result<Vec<Option<Position>>, LogError> {

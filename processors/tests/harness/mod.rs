@@ -6,7 +6,8 @@ pub mod faulty;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use eventlog::{Log, LogError, Options, Record, Retention, Stored, TopicSpec};
+use bytes::Bytes;
+use eventlog::{Headers, Log, LogError, Options, Record, Retention, Stored, TopicSpec};
 use processors::{Chain, Metrics, Runner};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use schemas::{Codec, Data, Event, Registry, Timestamp, Unknown, topics};
@@ -116,6 +117,16 @@ impl House {
         }
     }
 
+    /// Waits until nothing fails.
+    pub async fn wait_until_healthy(&self) {
+        let wait = async {
+            while !self.health.failing().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.expect("all is well");
+    }
+
     /// Waits until the processor has read `events.raw` to its end.
     pub async fn wait_until_read(&self, processor: &str) {
         let wait = async {
@@ -200,6 +211,19 @@ pub fn event(id: impl Into<String>, data: &str) -> Event {
         extensions: BTreeMap::new(),
         data: Data::Json(data.to_owned().into()),
     }
+}
+
+/// A record of an event whose schema nobody has registered.
+pub fn of_unknown_schema(codec: &Codec) -> Record {
+    let mut record = record(codec, &event("bad", "{}"));
+    let mut headers = Headers::builder();
+    for (name, value) in record.headers.iter().filter(|(name, _)| *name != "content-type") {
+        headers.push(name, value);
+    }
+    headers.push("content-type", "application/avro");
+    record.headers = headers.build();
+    record.value = Some(Bytes::from_static(&[0, 0, 0, 3, 231, 2]));
+    record
 }
 
 /// Events `e0`, `e1`, ... spread over the partitions.
