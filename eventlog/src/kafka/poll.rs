@@ -137,8 +137,8 @@ struct Reader {
     ended: bool,
     next: Position,
     delivered: Position,
-    /// Where it started.
-    began: Position,
+    /// Something was read there, or that it is the end: its position is one of the log.
+    proven: bool,
 }
 
 struct Unanswered {
@@ -259,8 +259,8 @@ impl Poller {
             if let Some(gap) = gap {
                 report(&self.shared, gap);
             }
-            let (batch, ended) = (Builder::default(), false);
-            self.readers.push(Reader { lease, batch, ended, next: at, delivered: at, began: at });
+            let (batch, ended, proven) = (Builder::default(), false, false);
+            self.readers.push(Reader { lease, batch, ended, next: at, delivered: at, proven });
         }
         if self.seeks.iter().any(|seek| seek.until <= Instant::now()) {
             tracing::warn!(group = %self.shared.group, "partitions do not start; joining anew");
@@ -384,7 +384,7 @@ impl Poller {
         if at < reader.next {
             return;
         }
-        reader.next = at + 1;
+        (reader.next, reader.proven) = (at + 1, true);
         let bytes = reader.batch.add(message, at);
         self.gathered = (self.gathered.0 + 1, self.gathered.1 + bytes);
     }
@@ -393,6 +393,7 @@ impl Poller {
     /// partition, it is nobody's.
     fn came_to_end(&mut self, partition: i32) {
         let is_of = |reader: &&mut Reader| kafka_partition(reader.lease.partition) == partition;
+        self.readers.iter_mut().filter(is_of).for_each(|reader| reader.proven = true);
         let mut of = self.readers.iter_mut().filter(is_of);
         if let (Some(reader), None) = (of.next(), of.next()) {
             reader.ended = true;
@@ -459,10 +460,10 @@ impl Poller {
     }
 
     /// The error of a reader that was started behind the end of its partition: a log that lost its
-    /// end has positions there that nobody can go on from, since what is appended now takes them anew.
+    /// end has positions there that nobody can go on from, since what is appended now takes them anew. One
+    /// that had read is assigned anew first, so that its owner can see for itself.
     fn beyond_the_end(&self) -> Option<LogError> {
-        let idle: Vec<_> =
-            self.readers.iter().filter(|reader| reader.next == reader.began).collect();
+        let idle: Vec<_> = self.readers.iter().filter(|reader| !reader.proven).collect();
         if idle.is_empty() {
             return None;
         }
@@ -472,9 +473,9 @@ impl Poller {
             .inspect_err(|error| tracing::warn!(group = %self.shared.group, %error, "no ends"))
             .ok()?;
         let (reader, bounds) =
-            idle.into_iter().zip(bounds).find(|(reader, bounds)| reader.began > bounds.end)?;
+            idle.into_iter().zip(bounds).find(|(reader, bounds)| reader.next > bounds.end)?;
         let Lease { topic, partition, .. } = &reader.lease;
-        Some(self.shared.core.out_of_range(topic, *partition, reader.began, bounds))
+        Some(self.shared.core.out_of_range(topic, *partition, reader.next, bounds))
     }
 
     /// Joins with another consumer.
