@@ -4,8 +4,8 @@
 //! is a buffer too, and a client can wait better than the server. A [`Share`] gives back what it
 //! took when it is dropped, so it must live as long as the bytes it stands for.
 //!
-//! No key can take all of it: whatever one does, a quarter is left for the others. Large answers count until
-//! they are sent.
+//! No key can take all of it: whatever one does, a quarter is left for the others. Large answers count as
+//! their key's until they are sent.
 
 use std::{
     collections::HashMap,
@@ -46,6 +46,8 @@ pub struct Share {
     /// What all requests of its key have.
     by_key: Arc<AtomicUsize>,
     bytes: usize,
+    /// What counts for the key alone.
+    own: usize,
 }
 
 /// The budget is spent, or the key's part of it.
@@ -63,19 +65,19 @@ impl Budget {
     pub fn share(&self, key: &Payer) -> Share {
         let mut keys = self.0.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         let by_key = keys.entry(key.clone()).or_default().clone();
-        Share { budget: self.clone(), key: key.clone(), by_key, bytes: 0 }
+        Share { budget: self.clone(), key: key.clone(), by_key, bytes: 0, own: 0 }
     }
 }
 
 impl Budget {
-    /// An answer to a request of that key, charged for as long as somebody keeps it: clients may be slow to
-    /// read. Small ones are not worth it.
+    /// An answer to a request of that key, which counts as the key's for as long as somebody keeps it: clients
+    /// may be slow to read. It takes nothing from the others. Small ones are not worth it.
     pub fn hold(&self, key: &Payer, answer: Vec<u8>) -> Bytes {
         if answer.len() <= SMALL_ANSWER {
             return answer.into();
         }
         let mut share = self.share(key);
-        share.charge(answer.len());
+        share.charge_key(answer.len());
         Bytes::from_owner(Held { answer, _share: share })
     }
 }
@@ -148,6 +150,12 @@ impl Share {
         self.bytes += by;
     }
 
+    /// The same, but only the key finds its part spent.
+    fn charge_key(&mut self, by: usize) {
+        self.by_key.fetch_add(by, Relaxed);
+        self.own += by;
+    }
+
     /// Gives some back.
     pub fn shrink(&mut self, by: usize) {
         let by = by.min(self.bytes);
@@ -167,6 +175,7 @@ fn take(used: &AtomicUsize, by: usize, limit: usize) -> Result<(), Spent> {
 impl Drop for Share {
     fn drop(&mut self) {
         self.shrink(self.bytes);
+        self.by_key.fetch_sub(self.own, Relaxed);
         let mut keys = self.budget.0.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         // The map's and this one: shares are made only under the lock.
         if Arc::strong_count(&self.by_key) == 2 {
@@ -219,18 +228,19 @@ mod tests {
     }
 
     #[test]
-    fn a_large_answer_is_charged_until_nobody_keeps_it() {
+    fn a_large_answer_counts_as_its_keys_until_nobody_keeps_it() {
         let budget = Budget::new(100, Gauge::default());
         let key = ("default".into(), "a".into());
         let small = budget.hold(&key, vec![0; SMALL_ANSWER]);
-        assert!(share(&budget, "b").has(75));
+        assert!(share(&budget, "a").has(75));
         let large = budget.hold(&key, vec![1; SMALL_ANSWER + 1]);
         let part = large.slice(..10);
         drop((small, large));
-        assert!(!share(&budget, "b").has(1));
+        assert!(!share(&budget, "a").has(1));
+        assert!(share(&budget, "b").has(75));
         assert_eq!(part[..], [1; 10]);
         drop(part);
-        assert!(share(&budget, "b").has(75));
+        assert!(share(&budget, "a").has(75));
     }
 
     #[test]

@@ -34,6 +34,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nothing goes on on an HTTP/1.1 connection before it is at rest; twice that at most.
 const REST: Duration = Duration::from_secs(1);
 
+/// How many times as long as for its head is waited for a client that takes nothing of its answer. The kernel
+/// asks for more only when a third of what it holds, which may be 4 MiB, has left.
+const UNREAD: u32 = 4;
+
 /// How long a client may take to agree on TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -191,7 +195,7 @@ impl Protocols {
             biased;
             result = &mut serving => return Ok(result.map(|()| None)?),
             () = goodbye.idle_end.cancelled() => {}
-            () = traffic.stuck_for(self.header_timeout) => return Err(Ended::Unread),
+            () = traffic.stuck_for(UNREAD * self.header_timeout) => return Err(Ended::Unread),
             () = traffic.at_rest_for(REST) => {
                 let parts = serving.into_parts();
                 let mut stream = parts.io.into_inner();
