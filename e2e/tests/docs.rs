@@ -29,19 +29,22 @@ const VISIBLE: Duration = Duration::from_secs(20);
 
 /// Codes that no command brings about: they take a server in trouble, another configuration, or a
 /// client that has left.
-const TAKES_MORE: [&str; 18] = [
+const TAKES_MORE: [&str; 21] = [
     "50001",
     "50002",
     "501",
     "busy",
     "deadline",
     "incomplete_body",
+    "internal",
     "invalid_token",
     "issuer_keys_unavailable",
     "outcome_unknown",
+    "overloaded",
     "refused_by_log",
     "rollup_incomplete",
     "starting",
+    "store_failed",
     "store_unavailable",
     "too_many_connections",
     "too_many_requests_at_once",

@@ -194,8 +194,8 @@ mod tests {
     #[tokio::test]
     async fn chunks_grow_up_to_a_bound() {
         let rows: Vec<u32> = (0..30).collect();
-        // 2, 4, 8, 16; and 2, 3, 3, 3, ...
-        assert_eq!(walked(&[&[&rows]], 2, 100).await.1, 4);
+        // 2, 4, 8, 16, 0; and 2, 3, 3, ..., 1
+        assert_eq!(walked(&[&[&rows]], 2, 100).await.1, 5);
         assert_eq!(walked(&[&[&rows]], 2, 3).await.1, 11);
     }
 }
