@@ -283,8 +283,8 @@ impl Cql {
             (0..self.layout.subs).map(lane).collect::<Vec<_>>()
         };
         let subs = self.layout.subs.unsigned_abs().into();
-        let most = self.held(subs);
-        let walk = Walk::new(buckets.iter().map(lanes), self.chunk(query, subs).min(most), most);
+        let (chunk, most) = (self.chunk(query, subs), self.held(subs));
+        let walk = Walk::new(buckets.iter().map(lanes), chunk, most);
         let limits = |&b: &i64| (self.layout.begin(b), self.layout.begin(b.saturating_add(1)));
         let more = buckets.len() >= BUCKETS;
         let buckets: Vec<_> = buckets.iter().map(limits).collect();
