@@ -1,6 +1,10 @@
 //! What librdkafka's statistics become.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -8,10 +12,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use serde::Deserialize;
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
-};
+
+use super::observe::locked;
 
 /// What a client is for: `producer`, `transactions`, `member`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -144,7 +146,7 @@ impl KafkaMetrics {
         let nodes = || statistics.brokers.values().filter(|broker| broker.nodeid >= 0);
         let up = nodes().filter(|broker| broker.state == "UP").count();
         if !std::mem::replace(&mut counted.telling, true) {
-            *self.telling().entry(client).or_default() += 1;
+            *locked(&self.telling).entry(client).or_default() += 1;
         }
         self.brokers_up.get_or_create(&label).set(up as i64);
         for broker in nodes() {
@@ -187,7 +189,7 @@ impl KafkaMetrics {
     /// A client went away: what only it could tell goes with it.
     pub(super) fn forget(&self, client: &'static str, counted: &mut Counted) {
         if std::mem::take(&mut counted.telling) {
-            let mut telling = self.telling();
+            let mut telling = locked(&self.telling);
             let left = telling.entry(client).or_default();
             *left = left.saturating_sub(1);
             if *left == 0 {
@@ -197,10 +199,6 @@ impl KafkaMetrics {
         for label in counted.shown.drain(..) {
             self.lag.remove(&label);
         }
-    }
-
-    fn telling(&self) -> MutexGuard<'_, HashMap<&'static str, usize>> {
-        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
