@@ -199,6 +199,10 @@ impl Task {
     async fn work(&mut self) -> Result<(), SinkError> {
         let Some((mut records, next)) = self.batch.take() else { return Ok(()) };
         let most = records.len().min(CHUNK);
+        if self.buffer.events.is_empty() {
+            // Rows that grow by doubling are copied over and over.
+            self.buffer.events.reserve(records.len().min(2 * FLUSH_ROWS));
+        }
         let chunk = &records.make_contiguous()[..most];
         let begin = self.start.begin.work;
         let fresh = chunk.partition_point(|stored| stored.offset < begin);

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use service::problem::Problem;
+use service::{http::request_id, problem::Problem};
 
 use crate::store::StoreError;
 
@@ -92,7 +92,8 @@ impl Failure {
 
     /// What is stored cannot be read back. The reason is for the operator's log.
     pub(super) fn internal(reason: &str) -> Self {
-        tracing::error!(reason, "a query failed");
+        let request_id = request_id::current();
+        tracing::error!(reason, request_id, "a query failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "store_failed",
@@ -123,7 +124,8 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Retry(reason) => {
-                tracing::warn!(reason, "the store cannot answer a query now");
+                let request_id = request_id::current();
+                tracing::warn!(reason, request_id, "the store cannot answer a query now");
                 Self::later(
                     "store_unavailable",
                     "The store cannot answer now",

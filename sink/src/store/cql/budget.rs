@@ -24,9 +24,13 @@ const READS: usize = 256;
 /// Bytes of values in writes under way.
 const BYTES: usize = 32 * 1024 * 1024;
 
-/// Answers are slow when they take this many times what they take at rest, and this much more.
-const SLOW: f64 = 4.0;
-const SLOW_BY: f64 = 0.005;
+/// Answers are slow when they take this many times what they take at rest, and so many seconds more.
+/// More writes under way than that only wait inside the store, which costs it CPU.
+const SLOW: f64 = 2.0;
+const SLOW_BY: f64 = 0.002;
+
+/// What an answer takes at rest counts as doubled after so many seconds without a faster one.
+const DOUBLES: f64 = 60.0;
 
 /// Two cuts for overload are at least so far apart: what was sent before the first one fails too.
 const BETWEEN_CUTS: Duration = Duration::from_secs(1);
@@ -56,9 +60,11 @@ struct Control {
     owed: usize,
     answers: usize,
     seconds: f64,
-    /// What an answer takes at rest; drifts upwards, so that a store that got slower for good is
-    /// not taken for a busy one for ever.
+    /// Seconds that an answer takes at rest; drifts upwards, so that a store that got slower for good
+    /// is not taken for a busy one for ever.
     at_rest: f64,
+    /// When that was last looked at.
+    judged: Option<Instant>,
     cut: Option<Instant>,
 }
 
@@ -71,6 +77,7 @@ impl Budget {
             answers: 0,
             seconds: 0.0,
             at_rest: f64::INFINITY,
+            judged: None,
             cut: None,
         };
         Self {
@@ -137,7 +144,9 @@ impl Control {
         }
         let average = self.seconds / self.answers as f64;
         (self.answers, self.seconds) = (0, 0.0);
-        self.at_rest = (self.at_rest * 1.01).min(average);
+        let passed = self.judged.map_or(0.0, |then| now.duration_since(then).as_secs_f64());
+        self.judged = Some(now);
+        self.at_rest = (self.at_rest * (1.0 + passed / DOUBLES)).min(average);
         if average > self.at_rest * SLOW + SLOW_BY {
             self.limit = (self.limit - self.limit / 8).max(FEWEST);
         } else if saturated {
@@ -208,6 +217,23 @@ mod tests {
             drop(budget.write(1).await.unwrap());
         }
         assert_eq!(budget.writes.available_permits(), FEWEST);
+    }
+
+    #[test]
+    fn what_answers_take_at_rest_is_forgotten_within_minutes_and_not_within_seconds() {
+        let budget = budget();
+        let mut control = budget.control.lock().unwrap();
+        let begin = Instant::now();
+        (0..FIRST).for_each(|_| control.learn(0.001, false, false, begin));
+        let mut load = |from: u64, to: u64| {
+            for second in from..to {
+                let now = begin + Duration::from_secs(second);
+                (0..MOST).for_each(|_| control.learn(0.010, false, true, now));
+            }
+            control.limit
+        };
+        assert_eq!(load(0, 10), FEWEST);
+        assert!(load(10, 300) > FIRST);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::client::Client;
 use crate::store::StoreError;
 
 /// Rows of one partition in a batch.
-pub(super) const BATCH_ROWS: usize = 32;
+pub(super) const BATCH_ROWS: usize = 64;
 
 /// An insert, alone and in batches: one for each number of rows, made beforehand.
 pub(super) struct Insert {
