@@ -6,6 +6,7 @@
 //! asked to go away, or those who come back at once would be the ones that are cut off. And
 //! connections that look idle are closed last, after a grace: a request may be under way on them.
 
+mod access;
 mod connection;
 mod discard;
 mod host;
@@ -28,6 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    access::AccessLog,
     connection::{Protocols, shed},
     manners::{Manners, Rules},
     tls::Tls,
@@ -102,6 +104,7 @@ pub async fn serve(
         gate: options.gate,
         metrics: options.metrics,
         closing: goodbye.closing.clone(),
+        log: AccessLog::default(),
         places: Semaphore::new(limit.min(Semaphore::MAX_PERMITS)),
     };
     let mut connections = Connections {

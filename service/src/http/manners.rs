@@ -12,7 +12,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::{Allowance, Metrics, Routes, host, request_id, routes, traffic::Traffic, turn_away};
+use super::{
+    Allowance, Metrics, Routes, access::AccessLog, host, request_id, routes, traffic::Traffic,
+    turn_away,
+};
 use crate::{
     auth::{Gate, Limits},
     problem::Problem,
@@ -27,6 +30,7 @@ pub(super) struct Rules {
     pub check_host: bool,
     pub gate: Gate,
     pub metrics: Metrics,
+    pub log: AccessLog,
     /// Once cancelled, every answer asks its client to close the connection.
     pub closing: CancellationToken,
     /// One for each request at once: on HTTP/2 the number of connections does not bound it.
@@ -65,7 +69,10 @@ impl Rules {
         let id = request_id::of(request.headers());
         let header = HeaderValue::from_str(&id);
         let version = request.version();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         let mut response = request_id::scope(id, self.handle(request)).await;
+        let took = started.elapsed();
+        self.log.answered(header.as_ref().ok(), &method, &uri, response.status(), took);
         if let Ok(id) = header {
             response.headers_mut().insert(request_id::HEADER, id);
         }
@@ -73,7 +80,7 @@ impl Rules {
         if version < Version::HTTP_2 && self.closing.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        self.metrics.answered(response.status(), started.elapsed());
+        self.metrics.answered(response.status(), took);
         response
     }
 

@@ -73,7 +73,7 @@ impl Failure {
         Self::later(
             "busy",
             "Too many queries at once",
-            "As many queries run as this server allows at once. Try again.",
+            "As many queries run as this server allows at once, or as it allows this key. Try again.",
         )
     }
 
