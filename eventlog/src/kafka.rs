@@ -256,6 +256,10 @@ impl LogDriver for KafkaLog {
         topic: &str,
         records: Vec<Record>,
     ) -> Vec<Result<Appended, AppendError>> {
+        // Before anything is asked of brokers, which may take a thread for seconds.
+        if let Err(error) = self.0.appender.ready() {
+            return vec![Err(AppendError::Retry(error.to_string())); records.len()];
+        }
         // librdkafka would keep records of a topic it does not know for a while.
         let partitions = match self.0.partitions(topic).await {
             Ok(partitions) => partitions,

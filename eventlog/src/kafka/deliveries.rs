@@ -95,7 +95,8 @@ impl Deliveries {
     /// Takes a place for a request of so many records; `None` when all are taken.
     pub fn open(&self, records: usize) -> Option<(u32, oneshot::Receiver<Results>)> {
         let (done, results) = oneshot::channel();
-        let unknown = Err(AppendError::Unknown("no report of it came".into()));
+        // Without a text it takes no memory of its own.
+        let unknown = Err(AppendError::Unknown(String::new()));
         let request = Request { results: vec![unknown; records], waiting: records, done };
         let mut table = locked(&self.table);
         let place = match table.free.pop() {
@@ -148,8 +149,15 @@ impl Deliveries {
             return results; // the last report came in between, and the place may be another's
         }
         let request = table.requests.get(place as usize).and_then(Option::as_ref);
-        let lost = || vec![Err(AppendError::Unknown("no report of it came".into())); records];
-        request.map_or_else(lost, |request| request.results.clone())
+        let unknown = || Err(AppendError::Unknown("no report of it came".into()));
+        let of = |result: &Result<_, _>| match result {
+            Err(AppendError::Unknown(text)) if text.is_empty() => unknown(),
+            other => other.clone(),
+        };
+        match request {
+            Some(request) => request.results.iter().map(of).collect(),
+            None => vec![unknown(); records],
+        }
     }
 }
 

@@ -117,9 +117,24 @@ pub(super) struct Topic {
 
 #[derive(Deserialize)]
 pub(super) struct Partition {
-    /// -1 where nothing is read.
+    /// The end of what was committed; negative where nothing is read.
     #[serde(default)]
-    pub consumer_lag: i64,
+    pub ls_offset: i64,
+    /// Behind the last record that was taken; negative before the first.
+    #[serde(default)]
+    pub app_offset: i64,
+    /// What is fetched next.
+    #[serde(default)]
+    pub next_offset: i64,
+}
+
+impl Partition {
+    /// How far its reader is behind. librdkafka's own `consumer_lag` counts from what this client committed,
+    /// and does not know of what a transaction commits.
+    fn lag(&self) -> Option<i64> {
+        let taken = if self.app_offset >= 0 { self.app_offset } else { self.next_offset };
+        (self.ls_offset >= 0 && taken >= 0).then(|| (self.ls_offset - taken).max(0))
+    }
 }
 
 /// How far the sums of one client had been counted.
@@ -172,10 +187,12 @@ impl KafkaMetrics {
         let mut now = Vec::new();
         for (topic, of) in &statistics.topics {
             for (&partition, of) in &of.partitions {
-                if partition >= 0 && of.consumer_lag >= 0 {
+                if partition >= 0
+                    && let Some(lag) = of.lag()
+                {
                     let (group, topic) = (group.to_owned(), topic.to_string());
                     let label = LagLabel { group, topic, partition };
-                    self.lag.get_or_create(&label).set(of.consumer_lag);
+                    self.lag.get_or_create(&label).set(lag);
                     now.push(label);
                 }
             }
@@ -258,10 +275,14 @@ mod tests {
             let text = statistics(lag, 0);
             metrics.take("member", Some("g"), &serde_json::from_str(&text).unwrap(), &mut counted);
         };
-        take(r#""0":{"consumer_lag":4},"1":{"consumer_lag":9}"#);
-        take(r#""0":{"consumer_lag":3},"1":{"consumer_lag":-1}"#);
+        let read = r#"{"ls_offset":9,"app_offset":5,"next_offset":7}"#;
+        let unread = r#"{"ls_offset":9,"app_offset":-1001,"next_offset":7}"#;
+        let away = r#"{"ls_offset":-1001,"app_offset":-1001,"next_offset":-1001}"#;
+        take(&format!(r#""0":{read},"1":{read}"#));
+        take(&format!(r#""0":{read},"1":{away},"2":{unread}"#));
         let label = |partition| LagLabel { group: "g".into(), topic: "t".into(), partition };
-        assert_eq!(metrics.lag.get(&label(0)).unwrap().get(), 3);
+        assert_eq!(metrics.lag.get(&label(0)).unwrap().get(), 4);
+        assert_eq!(metrics.lag.get(&label(2)).unwrap().get(), 2);
         assert!(metrics.lag.get(&label(1)).is_none());
     }
 }

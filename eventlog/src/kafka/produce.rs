@@ -262,15 +262,18 @@ impl Appender {
         self.producer.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
+    /// Whether an append may be answered at all: what would wait in the queue until it is given up may as well
+    /// be told now, and truly.
+    pub fn ready(&self) -> Result<(), LogError> {
+        let status = self.clients.health.status();
+        self.clients.options.metrics.deferred.inc_by(u64::from(status.is_err()));
+        status
+    }
+
     /// Appends to a topic of so many partitions.
     pub async fn append(&self, topic: &Arc<str>, partitions: u32, records: Vec<Record>) -> Results {
         let options = &self.clients.options;
         let (started, count) = (Instant::now(), records.len());
-        // What would wait in the queue until it is given up may as well be told now, and truly.
-        if let Err(error) = self.clients.health.status() {
-            options.metrics.deferred.inc();
-            return vec![Err(AppendError::Retry(error.to_string())); count];
-        }
         let producer = match self.working() {
             Ok(producer) => producer,
             Err(why) => return vec![Err(AppendError::Retry(why)); count],

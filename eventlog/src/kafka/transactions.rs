@@ -13,6 +13,7 @@
 //! from where the group stands, also when the commit's answer was lost and it did happen.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
@@ -29,7 +30,7 @@ use super::{
     member::Shared,
     outbox::{Failure, Outbox},
 };
-use crate::{Lease, LogError, Position, Record, TransactError};
+use crate::{Lease, LogError, Metrics, Position, Record, TransactError};
 
 /// Producers that broke in a row before it is called hopeless.
 const REBUILDS: u32 = 5;
@@ -101,6 +102,17 @@ struct Broken {
     fenced: bool,
 }
 
+/// How many records and bytes go to which topic.
+fn by_topic(outputs: &[(Arc<str>, Record)]) -> BTreeMap<Arc<str>, (u64, u64)> {
+    let mut sums = BTreeMap::new();
+    for run in outputs.chunk_by(|(one, _), (other, _)| one == other) {
+        let (records, bytes) = sums.entry(run[0].0.clone()).or_default();
+        *records += run.len() as u64;
+        *bytes += run.iter().map(|(_, record)| record.size() as u64).sum::<u64>();
+    }
+    sums
+}
+
 impl Worker {
     fn commit(
         &mut self,
@@ -145,6 +157,7 @@ impl Worker {
         let Ok(outbox) = outbox else {
             return Err(Failure::Broken { reason: "no producer".into(), fenced: false });
         };
+        let written = by_topic(&outputs);
         outbox.begin()?;
         outbox.send(outputs)?;
         if !positions.is_empty() {
@@ -158,7 +171,13 @@ impl Worker {
                 Ok(metadata)
             })?;
         }
-        outbox.commit()
+        outbox.commit()?;
+        let metrics = &shared.core.clients.options.metrics;
+        for (topic, (records, bytes)) in &written {
+            Metrics::of(&metrics.appended_records, topic).inc_by(*records);
+            Metrics::of(&metrics.appended_bytes, topic).inc_by(*bytes);
+        }
+        Ok(())
     }
 
     /// Ends what is open, and has everything given out anew.
