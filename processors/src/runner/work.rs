@@ -20,7 +20,7 @@ const ENCODE: &str = "encode";
 const LARGEST_OUTPUT: usize = 4 * 1024 * 1024;
 /// Bytes of outputs after which work stops to have them committed, whatever a program makes of
 /// one event.
-const ENOUGH_OUTPUT: usize = 16 * 1024 * 1024;
+const ENOUGH_OUTPUT: usize = 8 * 1024 * 1024;
 /// Bytes of a detail that a dead letter's header keeps.
 const LONGEST_DETAIL: usize = 1024;
 

@@ -8,6 +8,7 @@
 
 use std::{
     cell::RefCell,
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
@@ -33,6 +34,13 @@ mod value;
 
 /// Events that one may become; more is a program gone wrong.
 const MOST_CHILDREN: usize = 10_000;
+
+/// Bytes of data that all of them may have.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Expressions that a program may evaluate for an event: a second or so. A number and not a time, so that the
+/// same event always gets the same verdict.
+const MOST_WORK: u32 = 10_000_000;
 
 /// The error code of a call to a function that is not there.
 const UNDEFINED_FUNCTION: usize = 105;
@@ -107,9 +115,17 @@ impl Remap {
         let mut secrets = Secrets::default();
         let mut target =
             TargetValueRef { value: target, metadata: &mut metadata, secrets: &mut secrets };
+        let mut left = MOST_WORK;
+        let mut budget = || match left.checked_sub(1) {
+            Some(less) => {
+                left = less;
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        };
         RUNTIME.with_borrow_mut(|runtime| {
             runtime.clear();
-            runtime.resolve(&mut target, &self.program, &self.utc)
+            runtime.resolve_with_control(&mut target, &self.program, &self.utc, &mut budget)
         })
     }
 
@@ -123,12 +139,16 @@ impl Remap {
                 children.len()
             ));
         }
-        let mut events = Vec::with_capacity(children.len());
+        let (mut events, mut bytes) = (Vec::with_capacity(children.len()), 0);
         for (number, child) in children.into_iter().enumerate() {
             let mut event = value::to_event(child, parent.clone(), &self.used)
                 .map_err(|detail| format!("event {number} of the array: {detail}"))?;
             if number > 0 && event.id == parent.id {
                 event.id = format!("{}/{number}", parent.id);
+            }
+            bytes += event.data.size();
+            if bytes > MOST_BYTES {
+                return Err(format!("the events of one have more than {MOST_BYTES} bytes of data"));
             }
             events.push(event);
         }
@@ -151,6 +171,9 @@ impl Step for Remap {
             Err(Terminate::Abort(ExpressionError::Abort { message, .. })) => {
                 Verdict::Drop(message.map_or("aborted".into(), Into::into))
             }
+            Err(Terminate::Interrupted) => rejected(format!(
+                "the program evaluates more than {MOST_WORK} expressions for the event"
+            )),
             Err(failure) => rejected(failure.to_string()),
         }
     }

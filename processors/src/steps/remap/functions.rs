@@ -4,6 +4,11 @@
 //! Not in here: clocks, random numbers, the environment, the network, files, the process's own
 //! logs. The absence is checked by a test that goes through the library as it is, so that an
 //! upgrade which brings new functions has to be looked at.
+//!
+//! Nor is what makes a value of any size or depth of a small event; where that can be told before the call,
+//! [`bounds`] does.
+
+mod bounds;
 
 use vrl::{
     compiler::{Function, function::Compiled, prelude::*},
@@ -17,11 +22,17 @@ const YEAR: &str = "it takes the missing year from the clock; use `parse_regex` 
 const SECRET: &str = "a step has no secrets; use a step made for keyed hashing";
 const TABLE: &str = "a program has no tables; put the mapping into the program as an object";
 const LOOKUP: &str = "resolve it before the event is posted";
+const UNFOLDS: &str = "what it unfolds to may have any size; post the event unfolded, or the whole request with a `Content-Encoding`";
 const FILE: &str = "it reads files of its own at run time; write the rule in the program";
 
 /// Functions that must not be called, with what to do instead. Some are not in this build of the
 /// library at all; they are named so that the error explains itself.
 pub(super) const EXCLUDED: &[(&str, &str)] = &[
+    ("decode_gzip", UNFOLDS),
+    ("decode_lz4", UNFOLDS),
+    ("decode_snappy", UNFOLDS),
+    ("decode_zlib", UNFOLDS),
+    ("decode_zstd", UNFOLDS),
     ("dns_lookup", LOOKUP),
     ("encode_proto", FILE),
     ("find_enrichment_table_records", TABLE),
@@ -43,6 +54,7 @@ pub(super) const EXCLUDED: &[(&str, &str)] = &[
     ("parse_klog", YEAR),
     ("parse_linux_authorization", YEAR),
     ("parse_proto", FILE),
+    ("parse_ruby_hash", "it follows a text into any depth; let the producer send JSON"),
     ("parse_syslog", YEAR),
     ("random_bool", RANDOM),
     ("random_bytes", RANDOM),
@@ -70,7 +82,13 @@ pub(super) fn allowed() -> Vec<Box<dyn Function>> {
                 Box::new(Guarded { inner: function, guard: Guard::NamedZone }) as _
             }
             "parse_cef" => Box::new(Guarded { inner: function, guard: Guard::NoTranslation }) as _,
-            _ => function,
+            name => match bounds::of(name) {
+                Some((argument, judge)) => {
+                    Box::new(Guarded { inner: function, guard: Guard::Bounded(argument, judge) })
+                        as _
+                }
+                None => function,
+            },
         })
         .collect()
 }
@@ -80,7 +98,7 @@ pub(super) fn alternative(function: &str) -> Option<&'static str> {
     EXCLUDED.iter().find(|(name, _)| *name == function).map(|(_, instead)| *instead)
 }
 
-/// A function of which one way of calling it depends on more than the event.
+/// A function of which one way of calling it depends on more than the event, or makes too much of it.
 #[derive(Debug)]
 struct Guarded {
     inner: Box<dyn Function>,
@@ -93,9 +111,12 @@ enum Guard {
     NamedZone,
     /// `translate_custom_fields` lets one of two equal labels win at random.
     NoTranslation,
+    /// An argument decides how much it makes.
+    Bounded(&'static str, bounds::Judge),
 }
 
 const LOCAL_ZONE: &str = "the time zone `local` is the machine's; name one, such as \"UTC\"";
+const TWICE: &str = "its argument is looked at twice, and `del` works once; assign what was deleted to a variable first";
 const TRANSLATION: &str = "`translate_custom_fields` picks one of two equal labels at random; rename the fields in the program";
 
 impl Function for Guarded {
@@ -135,7 +156,7 @@ impl Function for Guarded {
                 if let Some(name) = zone.as_ref().and_then(|zone| zone.resolve_constant(state))
                     && is_local(&name)
                 {
-                    return Err(Box::new(Impure(LOCAL_ZONE)));
+                    return Err(Box::new(Refused(LOCAL_ZONE)));
                 }
                 let call = self.inner.compile(state, context, arguments)?;
                 Ok(match zone {
@@ -144,7 +165,16 @@ impl Function for Guarded {
                 })
             }
             Guard::NoTranslation if arguments.optional("translate_custom_fields").is_some() => {
-                Err(Box::new(Impure(TRANSLATION)))
+                Err(Box::new(Refused(TRANSLATION)))
+            }
+            Guard::Bounded(name, judge) => {
+                let argument = arguments.required_expr(name);
+                if argument.to_string().contains("del(") {
+                    return Err(Box::new(Refused(TWICE)));
+                }
+                let separator = arguments.optional("separator");
+                let call = self.inner.compile(state, context, arguments)?;
+                Ok(Bounded { call, argument: Box::new(argument), separator, judge }.as_expr())
             }
             Guard::NoTranslation => self.inner.compile(state, context, arguments),
         }
@@ -175,12 +205,34 @@ fn is_local(zone: &Value) -> bool {
     matches!(zone.to_str_lossy().as_deref(), Some("" | "local"))
 }
 
-/// Refuses a call whose answer would depend on more than the event.
+/// A call that is judged each time, because the event decides how much it makes.
+#[derive(Clone, Debug)]
+struct Bounded {
+    call: Box<dyn Expression>,
+    argument: Box<dyn Expression>,
+    separator: Option<Box<dyn Expression>>,
+    judge: bounds::Judge,
+}
+
+impl FunctionExpression for Bounded {
+    fn resolve(&self, context: &mut Context) -> Resolved {
+        let argument = self.argument.resolve(context)?;
+        let separator = self.separator.as_ref().map(|by| by.resolve(context)).transpose()?;
+        (self.judge)(&argument, separator.as_ref())?;
+        self.call.resolve(context)
+    }
+
+    fn type_def(&self, state: &TypeState) -> TypeDef {
+        self.call.type_def(state)
+    }
+}
+
+/// Refuses a call whose answer would depend on more than the event, or that could not be judged.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Impure(&'static str);
+struct Refused(&'static str);
 
-impl DiagnosticMessage for Impure {
+impl DiagnosticMessage for Refused {
     fn code(&self) -> usize {
         0
     }

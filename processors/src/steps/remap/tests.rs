@@ -392,3 +392,73 @@ proptest! {
         prop_assert_eq!(&elsewhere, &first);
     }
 }
+
+#[test]
+fn what_would_nest_too_deep_or_become_too_many_is_an_error_of_the_event() {
+    let deep = 200_000;
+    let xml = format!("{}{}", "<a>".repeat(deep), "</a>".repeat(deep));
+    let data = |value: serde_json::Value| event(&value.to_string());
+    for (program, before, says) in [
+        (".data = parse_xml!(.data.x)", data(serde_json::json!({"x": xml})), "deeper"),
+        (".data = unflatten!(.data)", data(serde_json::json!({"a.".repeat(deep): 1})), "deeper"),
+        (
+            ".data = unflatten!(.data, \"/\")",
+            data(serde_json::json!({"a/".repeat(deep): 1})),
+            "deeper",
+        ),
+        (".data = set!({}, .data, 1)", data(vec!["a"; deep].into()), "deeper"),
+        (". = unnest!(.data.x)", data(serde_json::json!({"x": vec![0; deep]})), "10000 events"),
+        (
+            ". = unnest!(.data.x)",
+            data(serde_json::json!({"x": vec![0; 9_000], "y": xml})),
+            "bytes of data",
+        ),
+    ] {
+        let says_all = detail(program, before);
+        assert!(says_all.contains(says), "{program}: {says_all}");
+    }
+    let xml = one(".data = parse_xml!(.data.x)", event(r#"{"x":"<a><b>1</b></a>"}"#));
+    assert_eq!(json(&xml), serde_json::json!({"a": {"b": 1}}));
+}
+
+#[test]
+fn what_is_looked_at_twice_cannot_be_deleted_meanwhile() {
+    let error = Remap::compile("p", ".data = parse_xml!(del(.data.x))").err().unwrap();
+    assert!(error.contains("assign what was deleted to a variable first"), "{error}");
+    let program = "x = del(.data.x)\n.data.y = parse_xml!(x)";
+    let after = one(program, event(r#"{"x":"<a>1</a>"}"#));
+    assert_eq!(json(&after), serde_json::json!({"y": {"a": 1}}));
+}
+
+#[test]
+fn a_program_that_takes_too_long_rejects_the_event() {
+    let program = "n = 0\nfor_each(array!(.data)) -> |_, _| { for_each(array!(.data)) -> |_, _| { n = n + 1 } }";
+    let many = event(&serde_json::json!(vec![0; 10_000]).to_string());
+    assert!(detail(program, many).contains("more than 10000000 expressions"));
+    one(program, event("[1,2,3]"));
+}
+
+/// A text cannot end the process, whatever parses it: the stack of a thread is 2 MiB.
+#[test]
+fn deep_texts_overflow_no_function_of_a_text() {
+    let deep = 20_000;
+    let texts = ["[", "{", "(", "<a>", "{\"a\":", "a=(", "{:a=>", "- ", "a.", "\"{", "a[", "!"];
+    let texts: Vec<_> =
+        texts.iter().map(|open| event(&serde_json::json!(open.repeat(deep)).to_string())).collect();
+    let mut judged = 0;
+    for function in functions::allowed() {
+        let name = function.identifier();
+        let required = function.parameters().iter().filter(|p| p.required).count();
+        let calls = [format!("{name}!(.data)"), format!("{name}(string!(.data))")];
+        let calls = calls.iter().map(|call| format!(".data = {call}"));
+        let Some(program) = calls.filter_map(|call| Remap::compile(name, &call).ok()).next() else {
+            continue;
+        };
+        assert_eq!(required, 1, "{name}");
+        judged += 1;
+        for text in &texts {
+            let _ = program.apply(&Context::default(), text.clone());
+        }
+    }
+    assert!(judged > 60, "only {judged}");
+}
