@@ -47,7 +47,7 @@ use serde_json::Value;
 /// Bytes of one datum at most.
 const MAX_DATUM: usize = 8 * 1024 * 1024;
 /// Bytes of JSON made of one datum at most.
-const MAX_JSON: usize = 16 * 1024 * 1024;
+const MAX_JSON: usize = 15 * 1024 * 1024;
 /// Array items of no bytes (`null`, a record without fields) in one datum at most: a count of six bytes
 /// may claim any number of them.
 const MAX_WEIGHTLESS: usize = 64 * 1024;

@@ -22,6 +22,7 @@ mod scan;
 mod server;
 mod serving;
 mod shapes;
+mod slots;
 mod time;
 mod window;
 
@@ -37,7 +38,8 @@ use params::Params;
 pub use routes::router;
 pub use server::{Server, routes_of, run};
 use service::auth::{Caller, Scope};
-use tokio::{sync::Semaphore, time::Instant};
+use slots::Slots;
+use tokio::time::Instant;
 
 use crate::store::Store;
 
@@ -54,7 +56,7 @@ pub struct Query {
     /// Microseconds since the Unix epoch; what `now` means in a time.
     pub clock: fn() -> i64,
     limits: Limits,
-    slots: Semaphore,
+    slots: Slots,
 }
 
 /// The bounds of a request and of all of them together.
@@ -66,7 +68,8 @@ pub struct Limits {
     pub page_time: Duration,
     /// When a page is closed early for its size, with `next`. Default 8 MiB.
     pub page_bytes: usize,
-    /// Requests that read the store at once; one more is told to come back. Default 64.
+    /// Requests that read the store at once, of one key three quarters of it; one more is told to come back.
+    /// Default 64.
     pub concurrent: usize,
 }
 
@@ -92,13 +95,13 @@ impl Query {
             metrics,
             clock: || chrono::Utc::now().timestamp_micros(),
             limits,
-            slots: Semaphore::new(limits.concurrent),
+            slots: Slots::new(limits.concurrent),
         }
     }
 
     /// The same with other bounds.
     pub fn with_limits(self, limits: Limits) -> Self {
-        Self { limits, slots: Semaphore::new(limits.concurrent), ..self }
+        Self { limits, slots: Slots::new(limits.concurrent), ..self }
     }
 }
 
@@ -174,7 +177,7 @@ async fn bounded(
     caller.require(Scope::Read)?;
     accept::json(headers)?;
     let params = Params::parse(uri.query())?;
-    let _slot = query.slots.try_acquire().map_err(|_| Failure::busy())?;
+    let _slot = query.slots.take(caller).ok_or_else(Failure::busy)?;
     let page = Page { closes: started + query.limits.page_time, bytes: query.limits.page_bytes };
     let tenant = &Tenant { query, namespace: &caller.namespace };
     let reading = async {

@@ -81,7 +81,7 @@ pub struct Embedded {
     tables: Tables,
     retention: Retention,
     queue: Arc<Semaphore>,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
     /// `None` only while this is dropped: the writer ends when the sender is gone.
     jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
@@ -116,7 +116,7 @@ impl Embedded {
                 tables,
                 retention,
                 queue: Arc::new(Semaphore::new(QUEUE_BYTES)),
-                readers: Semaphore::new(READERS),
+                readers: Arc::new(Semaphore::new(READERS)),
                 jobs: Some(jobs),
                 writer: Some(writer),
             })
@@ -138,8 +138,13 @@ impl Embedded {
         &self,
         read: impl FnOnce(&Tables) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let _permit = self.readers.acquire().await.map_err(|_| closed())?;
-        self.read(read).await
+        // It stays with the read, which goes on when nobody waits for it any more.
+        let permit = self.readers.clone().acquire_owned().await.map_err(|_| closed())?;
+        self.read(move |tables| {
+            let _permit = permit;
+            read(tables)
+        })
+        .await
     }
 
     /// Hands a job to the writer and waits for its answer.

@@ -115,6 +115,10 @@ struct TypeLane<'a> {
 impl Lane for TypeLane<'_> {
     type Row = EventRow;
 
+    fn size(row: &EventRow) -> usize {
+        row.event.data.size()
+    }
+
     async fn fetch(
         &self,
         last: Option<&EventRow>,
@@ -242,11 +246,11 @@ where
             return Ok(Page { rows, next: last });
         }
         looked += 1;
+        bytes += size(&row);
         last = Some(row.owned());
         if query.source.as_ref().is_some_and(|source| source != row.key().1) {
             continue;
         }
-        bytes += size(&row);
         rows.push(row);
     }
     let next = match buckets.last() {
@@ -284,7 +288,7 @@ impl Cql {
         };
         let subs = self.layout.subs.unsigned_abs().into();
         let (chunk, most) = (self.chunk(query, subs), self.held(subs));
-        let walk = Walk::new(buckets.iter().map(lanes), chunk, most);
+        let walk = Walk::bounded(buckets.iter().map(lanes), chunk, most, PAGE_BYTES / subs);
         let limits = |&b: &i64| (self.layout.begin(b), self.layout.begin(b.saturating_add(1)));
         let more = buckets.len() >= BUCKETS;
         let buckets: Vec<_> = buckets.iter().map(limits).collect();

@@ -14,6 +14,9 @@ use crate::store::StoreError;
 /// Rows of a lane that are fetched at once, at most.
 const CHUNK: usize = 500;
 
+/// Rows of a lane that are fetched before it is known how large they are.
+const SAMPLE: usize = 8;
+
 /// Lanes that are fetched at the same time for groups to come.
 const AHEAD: usize = 64;
 
@@ -29,6 +32,11 @@ pub(super) trait Lane: Sized {
         limit: usize,
     ) -> Result<Vec<Self::Row>, StoreError>;
 
+    /// About how many bytes a row takes in memory.
+    fn size(_: &Self::Row) -> usize {
+        0
+    }
+
     /// Whether a row of this lane comes before one of another lane of the group.
     fn before(&self, row: &Self::Row, other: &Self, other_row: &Self::Row) -> bool;
 }
@@ -40,8 +48,12 @@ struct Reading<L: Lane> {
     last: Option<L::Row>,
     more: bool,
     chunk: usize,
-    /// No chunk is larger.
+    /// What is fetched once a row's size is known, and twice as much each time after.
+    wanted: usize,
+    /// No chunk has more rows.
     most: usize,
+    /// Nor more bytes, by the sizes of the one before.
+    bytes: usize,
 }
 
 impl<L: Lane> Reading<L> {
@@ -52,7 +64,9 @@ impl<L: Lane> Reading<L> {
     async fn fill(&mut self) -> Result<(), StoreError> {
         let rows = self.lane.fetch(self.last.as_ref(), self.chunk).await?;
         self.more = rows.len() >= self.chunk;
-        self.chunk = (self.chunk * 2).min(self.most);
+        let size = rows.iter().map(L::size).sum::<usize>() / rows.len().max(1);
+        let fits = (self.bytes / size.max(1)).max(1);
+        self.chunk = (self.chunk * 2).max(self.wanted).min(self.most).min(fits);
         self.rows = rows.into();
         Ok(())
     }
@@ -70,16 +84,30 @@ where
     L::Row: Clone,
 {
     /// A walk through groups, fetching `chunk` rows of a lane at first, and twice as many each time, up to
-    /// `most`.
+    /// `most` rows.
     pub(super) fn new(groups: impl Iterator<Item = Vec<L>>, chunk: usize, most: usize) -> Self {
+        Self::bounded(groups, chunk, most, usize::MAX)
+    }
+
+    /// The same where rows may be large: no chunk of a lane has more than about so many bytes.
+    pub(super) fn bounded(
+        groups: impl Iterator<Item = Vec<L>>,
+        chunk: usize,
+        most: usize,
+        bytes: usize,
+    ) -> Self {
         let most = most.clamp(1, CHUNK);
+        let wanted = chunk.clamp(1, most);
+        let chunk = if bytes == usize::MAX { wanted } else { wanted.min(SAMPLE) };
         let reading = |lane| Reading {
             lane,
             rows: VecDeque::new(),
             last: None,
             more: true,
-            chunk: chunk.clamp(1, most),
+            chunk,
+            wanted,
             most,
+            bytes,
         };
         let groups = groups.map(|lanes| lanes.into_iter().map(reading).collect()).collect();
         Self { groups, ahead: 1 }
