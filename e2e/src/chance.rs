@@ -23,3 +23,9 @@ pub fn duration(short: Duration) -> Duration {
 pub fn outage(short: Duration) -> Duration {
     duration(short).min(Duration::from_secs(60))
 }
+
+/// How many times the stated bounds may be taken: `PENSTOCK_E2E_PATIENCE`, or once. A machine of CI shares its cores, and
+/// half of what is measured there is waiting for them.
+pub fn patience() -> u32 {
+    env("PENSTOCK_E2E_PATIENCE").unwrap_or(1)
+}

@@ -10,7 +10,7 @@ use e2e::{
     backends::Kafka,
     chance::seed,
     cluster::{self, Cluster, PARTITIONS, Replicas, Role},
-    process::binary,
+    process::{binary, free_address},
     producer::{Load, STEADY},
     reader::{self, Pipeline, TICKS},
     topic,
@@ -127,6 +127,23 @@ async fn a_month_of_flights_gives_the_known_numbers_behind_a_load_balancer() {
     assert_eq!(types["types"][0]["count"], 26_483, "{types}");
     assert!(topic::records(&kafka.servers, "events.dlq").unwrap().is_empty());
     assert!(cluster.exits().is_empty(), "{:?}", cluster.exits());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_gives_the_same_numbers_on_a_log_and_a_store_of_others() {
+    let Some(cql) = cluster::possible() else { return };
+    let _turn = cluster::turn().await;
+    let kafka = Kafka::start(1).unwrap();
+    let mut demo = Command::new(binary());
+    demo.args(["demo", "--once", "--listen", &free_address().to_string()])
+        .args(["--log", &format!("kafka://{}", kafka.servers)])
+        .args(["--store", &format!("scylla://{cql}/demo_{}", fastrand::u32(..))]);
+    let output = tokio::task::block_in_place(|| demo.output()).unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    for number in ["27,004", "521", "26,483", "4,605", "8.33", "3,989", "24.23", "265,801"] {
+        assert!(said.contains(number), "{number} is missing in:\n{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

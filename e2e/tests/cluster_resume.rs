@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use e2e::{
     backends::Kafka,
-    chance::seed,
+    chance::{patience, seed},
     cluster::{self, Cluster, PARTITIONS, Replicas, Role},
     producer::{Load, STEADY},
     reader::Pipeline,
@@ -18,10 +18,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Longer than any partition is silent while nothing is wrong.
 const A_WHILE: Duration = Duration::from_millis(300);
 
-/// A machine of CI shares its cores, and half of what is measured there is waiting for them.
 fn bound(seconds: u64) -> Duration {
-    let share = if std::env::var_os("CI").is_some() { 2 } else { 1 };
-    Duration::from_secs(seconds * share)
+    Duration::from_secs(seconds) * patience()
 }
 
 /// Processors and what feeds them; nobody reads the store here.
