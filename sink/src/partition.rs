@@ -15,7 +15,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use eventlog::{Batch, Gap, Log, Position, Record, Stored};
 use schemas::Codec;
 use service::config::SinkConfig;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -39,6 +42,8 @@ const FLUSH_BYTES: usize = 2 * 1024 * 1024;
 const FLUSH_EVERY: Duration = Duration::from_millis(20);
 /// The same when nothing but the position moved.
 const FLUSH_POSITION_EVERY: Duration = Duration::from_millis(500);
+/// Time between two looks at how long a flush is under way.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// Records worked on before others get a turn on the thread.
 const CHUNK: usize = 512;
 
@@ -77,6 +82,8 @@ pub(crate) async fn run(
         () = finish.cancelled() => return Ok(()),
         task = Task::new(context, start) => task?,
     };
+    let mut shown = tokio::time::interval(SHOW_EVERY);
+    shown.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let flush_at = task.flush_at();
         let room = task.has_room();
@@ -87,6 +94,7 @@ pub(crate) async fn run(
                 landed?;
                 task.land();
             }
+            _ = shown.tick() => task.show(),
             () = tokio::time::sleep_until(flush_at.unwrap_or_else(Instant::now)), if flush_at.is_some() => {
                 task.take_off();
             }
@@ -118,7 +126,19 @@ struct Task {
     stored_to: Position,
     buffer: Buffer,
     flight: Option<Flight>,
+    /// Bytes of it.
+    flying: usize,
     took_off: Option<Instant>,
+}
+
+impl Drop for Task {
+    /// Another process shows the partition from now on, or nobody does.
+    fn drop(&mut self) {
+        let metrics = &self.context.patient.metrics;
+        metrics.visible_seconds.remove(&self.labels);
+        metrics.pending_bytes.remove(&self.labels);
+        metrics.window_records.remove(&self.labels);
+    }
 }
 
 /// What the next flush takes.
@@ -161,6 +181,7 @@ impl Task {
             stored_to: start.state.stored_to,
             buffer,
             flight: None,
+            flying: 0,
             took_off: None,
             context,
             start,
@@ -357,7 +378,7 @@ impl Task {
         self.stored_to = flush.stored_to;
         self.dedup.take_off();
         self.took_off = Some(Instant::now());
-        self.pending().set(buffer.bytes as i64);
+        self.flying = buffer.bytes;
         let flight = Flight::start(
             self.context.log.clone(),
             self.context.patient.clone(),
@@ -366,6 +387,7 @@ impl Task {
             buffer.counts,
         );
         self.flight = Some(flight.carrying(position, buffer.appended_at));
+        self.show();
     }
 
     /// The flush in flight is durable.
@@ -373,12 +395,24 @@ impl Task {
         let Some(flight) = self.flight.take() else { return };
         self.dedup.land();
         self.folder.forget();
-        self.pending().set(self.buffer.bytes as i64);
+        self.flying = 0;
         self.context.board.stored(&self.start.assignment.lease, flight.position);
-        if let Some(appended_at) = flight.appended_at {
-            let age = ((self.context.clock)() - appended_at).max(0) as f64 / 1e6;
-            self.context.patient.metrics.visible_seconds.get_or_create(&self.labels).set(age);
-        }
+        self.show_age(flight.appended_at);
+        self.show();
+    }
+
+    /// Shows what is not stored yet, and how old it is: a store that hangs must not look like one that is quick.
+    fn show(&self) {
+        let pending = self.flying + self.buffer.bytes;
+        let metrics = &self.context.patient.metrics;
+        metrics.pending_bytes.get_or_create(&self.labels).set(pending as i64);
+        self.show_age(self.flight.as_ref().and_then(|flight| flight.appended_at));
+    }
+
+    fn show_age(&self, appended_at: Option<i64>) {
+        let Some(appended_at) = appended_at else { return };
+        let age = ((self.context.clock)() - appended_at).max(0) as f64 / 1e6;
+        self.context.patient.metrics.visible_seconds.get_or_create(&self.labels).set(age);
     }
 
     /// Writes what there is, before the lease is given back.
@@ -393,9 +427,5 @@ impl Task {
             }
             self.take_off();
         }
-    }
-
-    fn pending(&self) -> prometheus_client::metrics::gauge::Gauge {
-        self.context.patient.metrics.pending_bytes.get_or_create(&self.labels).clone()
     }
 }

@@ -8,6 +8,10 @@ use eventlog::{
 };
 use service::config::DeliveryMode;
 
+/// Bytes of records in a request of at-least-once delivery: a log takes no more at once than all producers may have
+/// under way (16 MiB by default).
+const REQUEST_BYTES: usize = 4 * 1024 * 1024;
+
 /// The input of a processor, with its output.
 pub(super) enum Feed {
     /// Outputs and positions move as one.
@@ -76,16 +80,54 @@ impl Feed {
 
 /// Appends all or says why not. What was stored before an error is stored again by the next try.
 async fn append(log: &Log, topic: &str, records: Vec<Record>) -> Result<(), LogError> {
-    for result in log.append(topic, records).await {
-        match result {
-            Ok(_) => {}
-            Err(AppendError::Refused(detail)) => {
-                return Err(LogError::Fatal(format!("{topic} refuses a record: {detail}")));
-            }
-            Err(AppendError::Retry(detail) | AppendError::Unknown(detail)) => {
-                return Err(LogError::Retry(detail));
+    for records in requests(records) {
+        for result in log.append(topic, records).await {
+            match result {
+                Ok(_) => {}
+                Err(AppendError::Refused(detail)) => {
+                    return Err(LogError::Fatal(format!("{topic} refuses a record: {detail}")));
+                }
+                Err(AppendError::Retry(detail) | AppendError::Unknown(detail)) => {
+                    return Err(LogError::Retry(detail));
+                }
             }
         }
     }
     Ok(())
+}
+
+/// Records in requests of at most [`REQUEST_BYTES`], or of one record.
+fn requests(mut records: Vec<Record>) -> Vec<Vec<Record>> {
+    let mut requests = Vec::new();
+    while !records.is_empty() {
+        let mut bytes = 0;
+        let fits = records.iter().take_while(|record| {
+            bytes += record.size();
+            bytes <= REQUEST_BYTES
+        });
+        let rest = records.split_off(fits.count().max(1));
+        requests.push(std::mem::replace(&mut records, rest));
+    }
+    requests
+}
+
+#[cfg(test)]
+mod tests {
+    use eventlog::Headers;
+
+    use super::*;
+
+    #[test]
+    fn a_request_takes_what_a_log_has_room_for() {
+        let of = |bytes: usize| Record {
+            key: None,
+            value: Some(vec![0; bytes].into()),
+            headers: Headers::default(),
+        };
+        let sizes = |of: &[Vec<Record>]| of.iter().map(Vec::len).collect::<Vec<_>>();
+        let half = REQUEST_BYTES / 2 - 100;
+        let records = vec![of(half), of(half), of(half), of(2 * REQUEST_BYTES), of(1), of(1)];
+        assert_eq!(sizes(&requests(records)), [2, 1, 1, 2]);
+        assert!(requests(Vec::new()).is_empty());
+    }
 }
