@@ -156,6 +156,50 @@ async fn raw_record(site: &Site, partition: u32, offset: u64) -> Stored {
     reader.next().await.unwrap().unwrap().0.remove(0)
 }
 
+const ORDER: &str = r#"{"type":"record","name":"Order","fields":[{"name":"n","type":"int"}]}"#;
+
+#[tokio::test]
+async fn unknown_fields_are_refused_or_left_out_as_the_configuration_says() {
+    for (setting, status, stored) in [("reject", 422, 0), ("drop", 202, 1)] {
+        let schemas = format!(
+            "[schemas]\nunknown_fields = \"{setting}\"\n[schemas.register]\nt = \"t.avsc\"\n"
+        );
+        let site = Site::new(&schemas).unwrap();
+        fs::write(site.dir.path().join("t.avsc"), ORDER).unwrap();
+        let node = site.start().await.unwrap();
+        let (answer, body) = post_batch(&site, &[event("1", "a", json!({"n": 1, "m": 2}))]).await;
+        assert_eq!(answer, status, "{body}");
+        if status == 422 {
+            assert_eq!(body["errors"][0]["code"], "unknown_field", "{body}");
+            assert_eq!(body["errors"][0]["pointer"], "/data/m", "{body}");
+        }
+        let events = wait_for(&site, "type=t", stored).await;
+        let data: Vec<_> = events.iter().map(|event| &event["data"]).collect();
+        assert_eq!(data, vec![&json!({"n": 1}); stored]);
+        node.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn refused_requests_are_in_the_log_by_their_id_and_without_their_data() {
+    let site = Site::new("").unwrap();
+    let node = site.start().await.unwrap();
+    let client = reqwest::Client::new();
+    for (id, body) in
+        [("bad-1", "{\"secret-data\""), ("good-1", "{\"source\":\"a\",\"type\":\"t\"}")]
+    {
+        let request = client.post(site.url("/v1/events?token=secret-token"));
+        let request = request.header("x-request-id", id).header("content-type", "application/json");
+        let answer = request.body(body).send().await.unwrap();
+        assert_eq!(answer.headers()["x-request-id"], id);
+    }
+    let said = node.said();
+    node.stop().await.unwrap();
+    let line = said.lines().find(|line| line.contains("bad-1")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains("/v1/events") && line.contains("400"), "{line}");
+    assert!(!said.contains("secret") && !said.contains("good-1"), "{said}");
+}
+
 #[tokio::test]
 async fn a_retry_beyond_the_window_counts_once() {
     let site = Site::new("[sink]\nwindow_records = 64\nwarm_records = 64").unwrap();
