@@ -45,7 +45,7 @@ pub enum Scope {
     Read,
     /// Change what belongs to the namespace, such as schemas.
     Admin,
-    /// All of it, in every namespace.
+    /// All of these.
     Operator,
 }
 
