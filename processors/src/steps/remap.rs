@@ -35,8 +35,8 @@ mod value;
 /// Events that one may become; more is a program gone wrong.
 const MOST_CHILDREN: usize = 10_000;
 
-/// Bytes of data that all of them may have.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of data that all of them may have: twice of what one may.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// Expressions that a program may evaluate for an event: a second or so. A number and not a time, so that the
 /// same event always gets the same verdict.
