@@ -13,9 +13,9 @@ fn given_data_that_would_unfold_beyond_what_decodes_then_it_is_too_large_at_once
     let many = |items: Value| schema(&json!({"type": "array", "items": items}));
     let decimal = json!({"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 37});
     for (items, item, fits, beyond) in [
-        (unfolding("R"), "{}", 1_550, 1_700),
-        (decimal, "1", 380_000, 410_000),
-        (json!("double"), "1e15", 860_000, 900_000),
+        (unfolding("R"), "{}", 1_450, 1_600),
+        (decimal, "1", 356_000, 385_000),
+        (json!("double"), "1e15", 806_000, 844_000),
     ] {
         let avro = many(items);
         let encoded = |count: usize| {
