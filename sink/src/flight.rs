@@ -1,8 +1,8 @@
 //! A flush on its way: dead letters first, then the store, each for as long as it takes.
 //!
 //! It runs beside its partition's task, so that the next batch is worked on meanwhile, and ends with
-//! it. One that is cut off in the middle has done no harm: every write is absolute, and its
-//! records come again.
+//! it. One that is cut off in the middle has done no harm within its epoch: every write is absolute, and its
+//! records come again. A next epoch would count some of them wrongly, so it is waited for where that can be.
 
 use std::sync::Arc;
 

@@ -27,7 +27,7 @@ pub struct Metrics {
     pub rollup_rows: Counter,
     /// Calls of the store or the log that were made again.
     pub retries: Counter,
-    /// Seconds between the append of the last record stored and the end of its flush.
+    /// Seconds since the append of the last record of a flush: of one under way by now, else at its end.
     pub visible_seconds: Family<PartitionLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
     /// Stretches of the log that retention took before they were read.
     pub gaps: Counter,
@@ -121,7 +121,7 @@ impl Metrics {
         r.register("penstock_sink_retries", "Calls made again", m.retries.clone());
         r.register_with_unit(
             "penstock_sink_append_to_visible",
-            "Time from append to the store, of the last record stored",
+            "Age of the last record stored, or of the last one of a flush that is under way",
             Unit::Seconds,
             m.visible_seconds.clone(),
         );

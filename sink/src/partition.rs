@@ -71,15 +71,23 @@ pub(crate) enum Input {
     Gap(Gap),
 }
 
-/// Works until `inputs` ends or `finish` is cancelled, then writes what it has and reports it.
+/// How a task is told to end.
+pub(crate) struct Ends {
+    /// It is to write what it has.
+    pub(crate) finish: CancellationToken,
+    /// It is to write no more than what is under way.
+    pub(crate) lost: CancellationToken,
+}
+
+/// Works until `inputs` ends or it is told to finish, then writes what it has and reports it.
 pub(crate) async fn run(
     context: Context,
     start: Start,
     mut inputs: mpsc::Receiver<Input>,
-    finish: CancellationToken,
+    ends: Ends,
 ) -> Result<(), SinkError> {
     let mut task = tokio::select! {
-        () = finish.cancelled() => return Ok(()),
+        () = ends.finish.cancelled() => return Ok(()),
         task = Task::new(context, start) => task?,
     };
     let mut shown = tokio::time::interval(SHOW_EVERY);
@@ -89,7 +97,7 @@ pub(crate) async fn run(
         let room = task.has_room();
         tokio::select! {
             biased;
-            () = finish.cancelled() => break,
+            () = ends.finish.cancelled() => break,
             landed = Flight::landed(&mut task.flight), if task.flight.is_some() => {
                 landed?;
                 task.land();
@@ -106,7 +114,7 @@ pub(crate) async fn run(
             },
         }
     }
-    task.finish().await
+    task.finish(&ends.lost).await
 }
 
 struct Task {
@@ -415,14 +423,14 @@ impl Task {
         self.context.patient.metrics.visible_seconds.get_or_create(&self.labels).set(age);
     }
 
-    /// Writes what there is, before the lease is given back.
-    async fn finish(mut self) -> Result<(), SinkError> {
+    /// Writes what there is, before the lease is given back; of a lost one only what is under way.
+    async fn finish(mut self, lost: &CancellationToken) -> Result<(), SinkError> {
         loop {
             if self.flight.is_some() {
                 Flight::landed(&mut self.flight).await?;
                 self.land();
             }
-            if !self.buffer.moved {
+            if !self.buffer.moved || lost.is_cancelled() {
                 return Ok(());
             }
             self.take_off();

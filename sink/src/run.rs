@@ -22,7 +22,7 @@ use crate::{
     epoch,
     fold::Plan,
     metrics::Metrics,
-    partition::{self, Clock, Context, Input},
+    partition::{self, Clock, Context, Ends, Input},
     retry::{Patient, Status},
     store::{Definition, Store},
 };
@@ -165,6 +165,8 @@ struct Held {
     lease: Lease,
     inputs: mpsc::Sender<Input>,
     finish: CancellationToken,
+    /// Cancelled first where the partition is another's already: nothing new is begun.
+    lost: CancellationToken,
     abort: AbortHandle,
 }
 
@@ -281,17 +283,21 @@ impl Running {
     fn spawn(&mut self, start: assignment::Start) {
         let lease = start.assignment.lease.clone();
         let (inputs, receiver) = mpsc::channel(INPUTS);
-        let finish = CancellationToken::new();
-        let task = partition::run(self.context.clone(), start, receiver, finish.clone());
+        let [finish, lost] = [(); 2].map(|()| CancellationToken::new());
+        let ends = Ends { finish: finish.clone(), lost: lost.clone() };
+        let task = partition::run(self.context.clone(), start, receiver, ends);
         let id = lease.id;
         let abort = self.tasks.spawn(async move { (id, task.await) });
-        self.leases.insert(id, Held { lease, inputs, finish, abort });
+        self.leases.insert(id, Held { lease, inputs, finish, lost, abort });
     }
 
     async fn revoked(&mut self, revocation: Revocation) -> Result<(), SinkError> {
         let ids: Vec<u64> = revocation.leases.iter().map(|lease| lease.id).collect();
-        // Of what was lost, too, nothing is left half-written: what comes late changes nothing within the epoch, and
-        // a next one would take a locator without its rollups for an event that was counted.
+        // Of what was lost the flush under way ends as well: what comes late changes nothing within the epoch, and a next
+        // one would take a locator without its rollups for an event that was counted.
+        if revocation.lost {
+            ids.iter().filter_map(|id| self.leases.get(id)).for_each(|held| held.lost.cancel());
+        }
         self.finish(&ids, REVOKE_WITHIN).await?;
         revocation.acknowledge();
         Ok(())

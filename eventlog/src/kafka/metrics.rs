@@ -123,9 +123,12 @@ pub(super) struct Partition {
     /// Behind the last record that was taken; negative before the first.
     #[serde(default)]
     pub app_offset: i64,
-    /// What is fetched next.
+    /// What is fetched next; 0 before it is known.
     #[serde(default)]
     pub next_offset: i64,
+    /// `active` where the partition is read; the offsets of others are old.
+    #[serde(default)]
+    pub fetch_state: String,
 }
 
 impl Partition {
@@ -133,7 +136,8 @@ impl Partition {
     /// and does not know of what a transaction commits.
     fn lag(&self) -> Option<i64> {
         let taken = if self.app_offset >= 0 { self.app_offset } else { self.next_offset };
-        (self.ls_offset >= 0 && taken >= 0).then(|| (self.ls_offset - taken).max(0))
+        let known = self.ls_offset >= 0 && (self.app_offset >= 0 || taken > 0);
+        (known && self.fetch_state == "active").then(|| (self.ls_offset - taken).max(0))
     }
 }
 
@@ -275,9 +279,9 @@ mod tests {
             let text = statistics(lag, 0);
             metrics.take("member", Some("g"), &serde_json::from_str(&text).unwrap(), &mut counted);
         };
-        let read = r#"{"ls_offset":9,"app_offset":5,"next_offset":7}"#;
-        let unread = r#"{"ls_offset":9,"app_offset":-1001,"next_offset":7}"#;
-        let away = r#"{"ls_offset":-1001,"app_offset":-1001,"next_offset":-1001}"#;
+        let read = r#"{"fetch_state":"active","ls_offset":9,"app_offset":5,"next_offset":7}"#;
+        let unread = r#"{"fetch_state":"active","ls_offset":9,"app_offset":-1001,"next_offset":7}"#;
+        let away = r#"{"fetch_state":"stopped","ls_offset":9,"app_offset":-1001,"next_offset":7}"#;
         take(&format!(r#""0":{read},"1":{read}"#));
         take(&format!(r#""0":{read},"1":{away},"2":{unread}"#));
         let label = |partition| LagLabel { group: "g".into(), topic: "t".into(), partition };

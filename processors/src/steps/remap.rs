@@ -211,9 +211,7 @@ fn explain(name: &str, source: &str, problems: DiagnosticList) -> String {
         if let Some((called, instead)) =
             called.and_then(|called| Some((called, functions::alternative(called)?)))
         {
-            text.push_str(&format!(
-                "\n`{called}` cannot be used, because the same event must always give the same result: {instead}"
-            ));
+            text.push_str(&format!("\n`{called}` cannot be used in a program: {instead}"));
         }
     }
     text.push_str(Formatter::new(source, problems).to_string().trim_end());

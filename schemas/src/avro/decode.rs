@@ -21,8 +21,13 @@ pub(super) fn decode(nodes: &[Node], root: usize, datum: &[u8]) -> Result<Vec<u8
     let out = Vec::with_capacity(datum.len() * 3 + 64);
     let mut decoder = Decoder { nodes, rest: datum, out, weightless: 0, depth: 0 };
     decoder.value(root)?;
+    if decoder.out.len() > MAX_JSON {
+        return Err(LARGE);
+    }
     if decoder.rest.is_empty() { Ok(decoder.out) } else { Err("bytes follow the datum") }
 }
+
+const LARGE: &str = "the JSON of the datum would be too large";
 
 type Step = Result<(), &'static str>;
 
@@ -38,7 +43,7 @@ struct Decoder<'d> {
 impl<'d> Decoder<'d> {
     fn value(&mut self, node: usize) -> Step {
         if self.out.len() > MAX_JSON {
-            return Err("the JSON of the datum would be too large");
+            return Err(LARGE);
         }
         let nodes = self.nodes;
         match &nodes[node].kind {

@@ -11,8 +11,8 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 /// Lines at `info` in a second: callers that are refused, however often, fill no disk.
 const MOST: u64 = 20;
 
-/// What of a path is told: no route is longer, and a stranger may send anything.
-const PATH_BYTES: usize = 256;
+/// Bytes of a path and of a method that are told: no route is longer, and a stranger may send anything.
+const MOST_BYTES: usize = 256;
 
 /// How many lines this second had: its number since the Unix epoch, then 16 bits that count.
 #[derive(Debug, Default)]
@@ -30,12 +30,19 @@ impl AccessLog {
     ) {
         let told = status == StatusCode::MULTI_STATUS || status.as_u16() >= 400;
         let request_id = || id.and_then(|id| id.to_str().ok()).unwrap_or_default();
-        let path = || uri.path().get(..PATH_BYTES).unwrap_or(uri.path());
+        let (method, path) = (cut(method.as_str()), cut(uri.path()));
         let (status, ms) = (status.as_u16(), took.as_secs_f64() * 1e3);
         if told && self.has_room(seconds()) {
-            tracing::info!(request_id = request_id(), %method, path = path(), status, ms, "request not accepted");
+            tracing::info!(
+                request_id = request_id(),
+                method,
+                path,
+                status,
+                ms,
+                "request not accepted"
+            );
         } else {
-            tracing::debug!(request_id = request_id(), %method, path = path(), status, ms, "request");
+            tracing::debug!(request_id = request_id(), method, path, status, ms, "request");
         }
     }
 
@@ -49,6 +56,10 @@ impl AccessLog {
     }
 }
 
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MOST_BYTES)]
+}
+
 fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }
@@ -56,6 +67,12 @@ fn seconds() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_stranger_sends_is_cut_between_characters() {
+        assert_eq!(cut("/v1/events"), "/v1/events");
+        assert_eq!(cut(&format!("/{}", "é".repeat(4_000))).len(), 255);
+    }
 
     #[test]
     fn each_second_has_its_own_lines() {

@@ -5,14 +5,15 @@
 //! logs. The absence is checked by a test that goes through the library as it is, so that an
 //! upgrade which brings new functions has to be looked at.
 //!
-//! Nor is what makes a value of any size or depth of a small event; where that can be told before the call,
-//! [`bounds`] does.
+//! Nor is what unfolds a small event to any size; where a call's arguments tell how much it makes, [`bounds`]
+//! looks at them first. Operators (`"x" * n`) are the program's own matter.
 
 mod bounds;
 
 use vrl::{
     compiler::{Function, function::Compiled, prelude::*},
     diagnostic::DiagnosticMessage,
+    path::OwnedTargetPath,
 };
 
 const NEW_ID: &str = "derive it from the event, such as `.id + \"/child\"`; events emitted in an array are named after their parent by themselves";
@@ -116,7 +117,7 @@ enum Guard {
 }
 
 const LOCAL_ZONE: &str = "the time zone `local` is the machine's; name one, such as \"UTC\"";
-const TWICE: &str = "its argument is looked at twice, and `del` works once; assign what was deleted to a variable first";
+const TWICE: &str = "its arguments are looked at twice, and `del` works once; assign what was deleted to a variable first";
 const TRANSLATION: &str = "`translate_custom_fields` picks one of two equal labels at random; rename the fields in the program";
 
 impl Function for Guarded {
@@ -168,13 +169,16 @@ impl Function for Guarded {
                 Err(Box::new(Refused(TRANSLATION)))
             }
             Guard::Bounded(name, judge) => {
-                let argument = arguments.required_expr(name);
-                if argument.to_string().contains("del(") {
+                let has = |name| arguments.optional(name).is_some();
+                let deletes = |name| arguments.required_expr(name).to_string().contains("del(");
+                if [name, "separator"].into_iter().any(|name| has(name) && deletes(name)) {
                     return Err(Box::new(Refused(TWICE)));
                 }
+                let argument = arguments.optional(name);
                 let separator = arguments.optional("separator");
                 let call = self.inner.compile(state, context, arguments)?;
-                Ok(Bounded { call, argument: Box::new(argument), separator, judge }.as_expr())
+                let Some(argument) = argument else { return Ok(call) };
+                Ok(Bounded { call, argument, separator, judge }.as_expr())
             }
             Guard::NoTranslation => self.inner.compile(state, context, arguments),
         }
@@ -218,7 +222,8 @@ impl FunctionExpression for Bounded {
     fn resolve(&self, context: &mut Context) -> Resolved {
         let argument = self.argument.resolve(context)?;
         let separator = self.separator.as_ref().map(|by| by.resolve(context)).transpose()?;
-        (self.judge)(&argument, separator.as_ref())?;
+        let event = context.target().target_get(&OwnedTargetPath::event_root()).ok().flatten();
+        (self.judge)(&argument, &bounds::Beside { separator: separator.as_ref(), event })?;
         self.call.resolve(context)
     }
 

@@ -407,7 +407,23 @@ fn what_would_nest_too_deep_or_become_too_many_is_an_error_of_the_event() {
             "deeper",
         ),
         (".data = set!({}, .data, 1)", data(vec!["a"; deep].into()), "deeper"),
+        (
+            ".data = unflatten!(.data, \"\")",
+            data(serde_json::json!({"a": 1, "b": 2})),
+            "empty separator",
+        ),
+        (".data = set!([], .data, 1)", data(serde_json::json!([4_000_000_000_u32])), "places"),
+        (
+            ".data = format_number!(1, scale: int!(.data))",
+            data(serde_json::json!(4_000_000_000_u32)),
+            "places",
+        ),
         (". = unnest!(.data.x)", data(serde_json::json!({"x": vec![0; deep]})), "10000 events"),
+        (
+            ". = unnest!(.data.x)",
+            data(serde_json::json!({"x": vec![0; 9_000], "y": vec![0; 100_000]})),
+            "1000000 values",
+        ),
         (
             ". = unnest!(.data.x)",
             data(serde_json::json!({"x": vec![0; 9_000], "y": xml})),
@@ -423,8 +439,10 @@ fn what_would_nest_too_deep_or_become_too_many_is_an_error_of_the_event() {
 
 #[test]
 fn what_is_looked_at_twice_cannot_be_deleted_meanwhile() {
-    let error = Remap::compile("p", ".data = parse_xml!(del(.data.x))").err().unwrap();
-    assert!(error.contains("assign what was deleted to a variable first"), "{error}");
+    for call in ["parse_xml!(del(.data.x))", "unflatten!(.data, string!(del(.data.by)))"] {
+        let error = Remap::compile("p", &format!(".data = {call}")).err().unwrap();
+        assert!(error.contains("assign what was deleted to a variable first"), "{error}");
+    }
     let program = "x = del(.data.x)\n.data.y = parse_xml!(x)";
     let after = one(program, event(r#"{"x":"<a>1</a>"}"#));
     assert_eq!(json(&after), serde_json::json!({"y": {"a": 1}}));

@@ -89,7 +89,7 @@ where
         Self::bounded(groups, chunk, most, usize::MAX)
     }
 
-    /// The same where rows may be large: no chunk of a lane has more than about so many bytes.
+    /// The same where rows may be large: a lane's first few rows tell how many more make so many bytes.
     pub(super) fn bounded(
         groups: impl Iterator<Item = Vec<L>>,
         chunk: usize,
