@@ -99,6 +99,12 @@ impl Metrics {
         m
     }
 
+    /// Counts what a topic took.
+    pub(crate) fn appended(&self, topic: &Arc<str>, records: u64, bytes: u64) {
+        Self::of(&self.appended_records, topic).inc_by(records);
+        Self::of(&self.appended_bytes, topic).inc_by(bytes);
+    }
+
     /// The counter of a topic in one of the families.
     pub(crate) fn of(family: &Family<TopicLabel, Counter>, topic: &Arc<str>) -> Counter {
         family.get_or_create_owned(&TopicLabel { topic: topic.to_string() })

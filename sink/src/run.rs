@@ -202,8 +202,7 @@ impl Running {
                 },
             }
         }
-        let all: Vec<u64> = self.leases.keys().copied().collect();
-        self.finish(&all, STOP_WITHIN).await?;
+        self.finish_all().await?;
         self.subscription.close().await.map_err(SinkError::Log)
     }
 
@@ -244,8 +243,7 @@ impl Running {
         let now = (context.clock)();
         let epoch = epoch::current(&context.patient, &context.log, topics::CLEAN, now).await?;
         if self.epoch.is_some_and(|then| then != epoch.epoch) && !self.leases.is_empty() {
-            let all: Vec<u64> = self.leases.keys().copied().collect();
-            self.finish(&all, STOP_WITHIN).await?;
+            self.finish_all().await?;
             return Err(SinkError::Epoch(epoch.epoch));
         }
         self.epoch = Some(epoch.epoch);
@@ -301,6 +299,11 @@ impl Running {
         self.finish(&ids, REVOKE_WITHIN).await?;
         revocation.acknowledge();
         Ok(())
+    }
+
+    async fn finish_all(&mut self) -> Result<(), SinkError> {
+        let all: Vec<u64> = self.leases.keys().copied().collect();
+        self.finish(&all, STOP_WITHIN).await
     }
 
     /// Lets tasks write what they have, commits it, and cuts off who takes too long.

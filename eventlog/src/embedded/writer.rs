@@ -18,7 +18,7 @@ use super::{
     queue::{Answer, Bases, Failure, Queue, Touched, Write, finish, refuse},
     topic::{Cursor, Partition, locked},
 };
-use crate::{Metrics, Options, Position};
+use crate::{Options, Position};
 
 /// The thread's state.
 pub(crate) struct Writer {
@@ -120,8 +120,7 @@ impl Writer {
                 for (write, answer, bases) in accepted {
                     for Touched { topic, records, bytes } in &write.topics {
                         let metrics = &self.options.metrics;
-                        Metrics::of(&metrics.appended_records, &topic.name).inc_by(*records);
-                        Metrics::of(&metrics.appended_bytes, &topic.name).inc_by(*bytes);
+                        metrics.appended(&topic.name, *records, *bytes);
                         topic.wake();
                     }
                     finish((write, answer), Ok(bases));

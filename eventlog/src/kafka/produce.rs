@@ -316,8 +316,7 @@ fn count_results(metrics: &Metrics, topic: &Arc<str>, sizes: &[usize], results: 
             Err(_) => {}
         }
     }
-    Metrics::of(&metrics.appended_records, topic).inc_by(records);
-    Metrics::of(&metrics.appended_bytes, topic).inc_by(bytes);
+    metrics.appended(topic, records, bytes);
     metrics.deferred.inc_by(u64::from(deferred));
 }
 

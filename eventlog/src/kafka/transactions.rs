@@ -30,7 +30,7 @@ use super::{
     member::Shared,
     outbox::{Failure, Outbox},
 };
-use crate::{Lease, LogError, Metrics, Position, Record, TransactError};
+use crate::{Lease, LogError, Position, Record, TransactError};
 
 /// Producers that broke in a row before it is called hopeless.
 const REBUILDS: u32 = 5;
@@ -174,8 +174,7 @@ impl Worker {
         outbox.commit()?;
         let metrics = &shared.core.clients.options.metrics;
         for (topic, (records, bytes)) in &written {
-            Metrics::of(&metrics.appended_records, topic).inc_by(*records);
-            Metrics::of(&metrics.appended_bytes, topic).inc_by(*bytes);
+            metrics.appended(topic, *records, *bytes);
         }
         Ok(())
     }

@@ -29,8 +29,8 @@ const BYTES: usize = 32 * 1024 * 1024;
 const SLOW: f64 = 2.0;
 const SLOW_BY: f64 = 0.002;
 
-/// What an answer takes at rest counts as doubled after so many seconds without a faster one.
-const DOUBLES: f64 = 60.0;
+/// Seconds in which what an answer takes at rest grows by a factor of e, unless one is faster.
+const DRIFT: f64 = 60.0;
 
 /// Two cuts for overload are at least so far apart: what was sent before the first one fails too.
 const BETWEEN_CUTS: Duration = Duration::from_secs(1);
@@ -146,7 +146,7 @@ impl Control {
         (self.answers, self.seconds) = (0, 0.0);
         let passed = self.judged.map_or(0.0, |then| now.duration_since(then).as_secs_f64());
         self.judged = Some(now);
-        self.at_rest = (self.at_rest * (1.0 + passed / DOUBLES)).min(average);
+        self.at_rest = (self.at_rest * (1.0 + passed / DRIFT)).min(average);
         if average > self.at_rest * SLOW + SLOW_BY {
             self.limit = (self.limit - self.limit / 8).max(FEWEST);
         } else if saturated {

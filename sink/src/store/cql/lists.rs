@@ -231,7 +231,6 @@ async fn page<L>(
     span: &Span,
     buckets: &[(i64, i64)],
     more: bool,
-    size: impl Fn(&L::Row) -> usize,
 ) -> Result<Page<L::Row>, StoreError>
 where
     L: Lane,
@@ -246,7 +245,7 @@ where
             return Ok(Page { rows, next: last });
         }
         looked += 1;
-        bytes += size(&row);
+        bytes += L::size(&row);
         last = Some(row.owned());
         if query.source.as_ref().is_some_and(|source| source != row.key().1) {
             continue;
@@ -292,7 +291,7 @@ impl Cql {
         let limits = |&b: &i64| (self.layout.begin(b), self.layout.begin(b.saturating_add(1)));
         let more = buckets.len() >= BUCKETS;
         let buckets: Vec<_> = buckets.iter().map(limits).collect();
-        let page = page(walk, query, span, &buckets, more, |row| row.event.data.size()).await?;
+        let page = page(walk, query, span, &buckets, more).await?;
         Ok(EventsPage { rows: page.rows, next: page.next })
     }
 
@@ -329,7 +328,7 @@ impl Cql {
         let limits = |&b: &i64| (subject_begin(b), subject_begin(b.saturating_add(1)));
         let more = buckets.len() >= BUCKETS;
         let buckets: Vec<_> = buckets.iter().map(limits).collect();
-        let pointers = page(walk, query, span, &buckets, more, |_| 0).await?;
+        let pointers = page(walk, query, span, &buckets, more).await?;
         self.follow(query, pointers).await
     }
 
