@@ -44,6 +44,8 @@ pub(super) struct Producer {
     inner: Option<ThreadedProducer<Deliveries>>,
     /// Spreads records without a key.
     spread: AtomicU32,
+    /// Held while a burst is handed over.
+    giving: Mutex<()>,
 }
 
 impl Producer {
@@ -58,7 +60,8 @@ impl Producer {
             let told = creation(&error);
             LogError::Fatal(format!("no producer can be made with these log.properties: {told}"))
         })?;
-        let producer = Arc::new(Self { inner: Some(inner), spread: AtomicU32::default() });
+        let (inner, spread, giving) = (Some(inner), AtomicU32::default(), Mutex::default());
+        let producer = Arc::new(Self { inner, spread, giving });
         tokio::spawn(hand_over(Arc::downgrade(&producer), named));
         Ok(producer)
     }
@@ -183,6 +186,20 @@ impl Producer {
         })
     }
 
+    /// Hands over all that waits, and waits until it is delivered, for a time.
+    fn drain(&self) {
+        let _giving = locked(&self.giving);
+        for burst in self.deliveries().lanes.rest() {
+            self.give(burst);
+        }
+        if self.native().in_flight_count() > 0
+            && let Err(error) = self.native().flush(DRAIN)
+        {
+            let (left, error) = (self.native().in_flight_count(), tell(&error));
+            tracing::warn!(left, error, "records were still on their way when the log closed");
+        }
+    }
+
     /// Waits until librdkafka has let go of what was reported; a commit would else wait for it in
     /// steps of 100 ms.
     pub fn settle(&self) {
@@ -212,9 +229,11 @@ pub(super) fn idle<C: ProducerContext>(
 async fn hand_over(producer: Weak<Producer>, mut named: mpsc::UnboundedReceiver<u16>) {
     while let Some(lane) = named.recv().await {
         let Some(producer) = producer.upgrade() else { return };
+        let giving = locked(&producer.giving);
         if let Some(burst) = producer.deliveries().lanes.burst(lane) {
             producer.give(burst);
         }
+        drop(giving);
         drop(producer);
         tokio::task::yield_now().await;
     }
@@ -222,25 +241,10 @@ async fn hand_over(producer: Weak<Producer>, mut named: mpsc::UnboundedReceiver<
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        for burst in self.deliveries().lanes.rest() {
-            self.give(burst);
-        }
         let Some(inner) = self.inner.take() else { return };
-        // Dropping a producer throws away what is queued, and blocks. Usually nothing is.
-        let pending = inner.in_flight_count() > 0;
-        let (done, drained) = std::sync::mpsc::channel::<()>();
-        let drain = move || {
-            if pending && let Err(error) = inner.flush(DRAIN) {
-                let (left, error) = (inner.in_flight_count(), tell(&error));
-                tracing::warn!(left, error, "records were still on their way when the log closed");
-            }
-            drop(done);
-            drop(inner);
-        };
-        let thread = std::thread::Builder::new().name("kafka drain".into()).spawn(drain);
-        if thread.is_ok() && pending {
-            let _ = drained.recv_timeout(DRAIN); // answers by closing
-        }
+        // Dropping a producer throws away what is queued, and blocks.
+        let dropping = move || drop(inner);
+        let _ = std::thread::Builder::new().name("kafka drop".into()).spawn(dropping);
     }
 }
 
@@ -304,6 +308,14 @@ impl Appender {
         let producer = Producer::new(&self.clients, &self.clients.producer(), Role::Producer);
         *place = producer.map_err(|error| error.to_string())?;
         Ok(place.clone())
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        // What nobody waits for any more is delivered nevertheless. Not left to the producer's own end:
+        // the task that hands over may be the last to have it, and whoever drops the log goes on.
+        self.current().drain();
     }
 }
 
