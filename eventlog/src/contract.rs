@@ -79,6 +79,8 @@ macro_rules! contract_tests {
             groups: a_warm_start_below_the_start_is_no_gap,
             groups: a_start_beyond_the_end_is_refused,
             groups: a_batch_may_be_empty_and_still_advance,
+            groups: a_paused_partition_holds_up_no_other_and_loses_nothing,
+            rebalancing: a_paused_partition_can_be_revoked,
             rebalancing: two_members_share_and_nothing_is_read_twice,
             rebalancing: a_revoked_partition_takes_commits_until_acknowledged,
             rebalancing: a_stale_lease_cannot_commit,

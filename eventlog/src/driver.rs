@@ -78,6 +78,10 @@ pub trait SubscriptionDriver: Send {
     async fn next(&mut self) -> Result<Delivery, LogError>;
     /// Commits positions, each under its lease; a stale lease is refused and changes nothing.
     async fn commit(&mut self, positions: &[(Lease, Position)]) -> Result<(), LogError>;
+    /// Gives out nothing more of a lease until it is resumed; what was read ahead is dropped.
+    fn pause(&mut self, lease: &Lease);
+    /// Reads a paused lease from a position.
+    fn resume(&mut self, lease: &Lease, at: Position);
     /// Turns this into a transactor that owns producer and subscription.
     async fn into_transactional(
         self: Box<Self>,

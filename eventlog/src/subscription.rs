@@ -139,6 +139,19 @@ impl Subscription {
         self.0.commit(positions).await
     }
 
+    /// Gives out nothing more of a partition until it is [resumed](Self::resume), so that one whose records
+    /// cannot be taken holds up neither the others nor the news of leases. What was read ahead of it is
+    /// dropped, and read again then. Changes nothing once the lease has ended.
+    pub fn pause(&mut self, lease: &Lease) {
+        self.0.pause(lease);
+    }
+
+    /// Reads a [paused](Self::pause) partition again, from a position: [`Batch::next`] of the last batch taken.
+    /// Changes nothing once the lease has ended.
+    pub fn resume(&mut self, lease: &Lease, at: Position) {
+        self.0.resume(lease, at);
+    }
+
     /// Turns this into a [`Transactor`]. The id names the producer on Kafka; a later one with
     /// the same id fences the earlier.
     pub async fn into_transactional(

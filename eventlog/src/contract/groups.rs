@@ -213,3 +213,33 @@ pub async fn a_batch_may_be_empty_and_still_advance(h: &impl Harness) {
     }
     assert_eq!(at, end);
 }
+
+/// While a partition is paused the others go on; then it goes on where it was.
+pub async fn a_paused_partition_holds_up_no_other_and_loses_nothing(h: &impl Harness) {
+    let log = h.log().await;
+    let topic = fresh_topic(&log, "paused", 2).await;
+    let [paused, other] = [0, 1].map(|partition| key_for(partition, 2));
+    append_all(&log, &topic, [record(&paused, "a"), record(&other, "b")]).await;
+    let mut member = log.subscribe(&fresh("group"), &[&topic]).await.unwrap();
+    let (_, positions) = member.records(2).await;
+    let (lease, at) = positions.into_iter().find(|(lease, _)| lease.partition == 0).unwrap();
+    append_all(&log, &topic, [record(&paused, "c")]).await;
+    tokio::time::sleep(Duration::from_millis(100)).await; // it may be read ahead
+    member.pause(&lease);
+    append_all(&log, &topic, [record(&paused, "d"), record(&other, "e")]).await;
+    assert_eq!(texts(&member.records(1).await.0), ["e"]);
+    member.expect_silence().await;
+    member.resume(&lease, at);
+    append_all(&log, &topic, [record(&other, "f")]).await;
+    let (records, _) = member.records(3).await;
+    let of = |partition: &str| {
+        let of = records
+            .iter()
+            .filter(|stored| stored.record.key.as_deref() == Some(partition.as_bytes()));
+        of.map(|stored| text(&stored.record)).collect::<Vec<_>>()
+    };
+    assert_eq!((of(&paused), of(&other)), (vec!["c".into(), "d".into()], vec!["f".into()]));
+    append_all(&log, &topic, [record(&paused, "g")]).await;
+    assert_eq!(texts(&member.records(1).await.0), ["g"]);
+    member.expect_silence().await;
+}

@@ -145,3 +145,26 @@ pub async fn what_a_departed_member_held_goes_to_who_stays(h: &impl Harness) {
     assigned.resume();
     assert_eq!(texts(&first.batch().await.records), ["not committed"]);
 }
+
+/// A pause ends with its lease: who paused is told of the revocation, and can resume only what it kept.
+pub async fn a_paused_partition_can_be_revoked(h: &impl Harness) {
+    let log = h.log().await;
+    let (topic, group) = (fresh_topic(&log, "paused-moves", 2).await, fresh("group"));
+    append_all(&log, &topic, (0..2).map(|p| record(key_for(p, 2), "a"))).await;
+    let mut first = log.subscribe(&group, &[&topic]).await.unwrap();
+    let (_, positions) = first.records(2).await;
+    positions.iter().for_each(|(lease, _)| first.pause(lease));
+    append_all(&log, &topic, (0..2).map(|p| record(key_for(p, 2), format!("b{p}")))).await;
+    let mut second = log.subscribe(&group, &[&topic]).await.unwrap();
+    let revocation = first.revoked().await;
+    first.commit(&positions).await.unwrap();
+    let moved = revocation.leases[0].partition;
+    revocation.acknowledge();
+    second.assigned().await.resume();
+    assert_eq!(texts(&second.records(1).await.0), [format!("b{moved}")]);
+    first.expect_silence().await;
+    positions.iter().for_each(|(lease, at)| first.resume(lease, *at));
+    assert_eq!(texts(&first.records(1).await.0), [format!("b{}", 1 - moved)]);
+    first.expect_silence().await;
+    second.expect_silence().await;
+}

@@ -45,6 +45,7 @@ struct Held {
     lease: Lease,
     partition: Arc<Partition>,
     at: Position,
+    paused: bool,
 }
 
 struct Unanswered {
@@ -137,7 +138,7 @@ impl Member {
         for (place, given) in partitions.into_iter().zip(given) {
             let Some((assignment, partition)) = place else { continue };
             let at = start(given, assignment.committed, partition.bounds().start);
-            self.held.push(Held { lease: assignment.lease, partition, at });
+            self.held.push(Held { lease: assignment.lease, partition, at, paused: false });
         }
     }
 
@@ -155,7 +156,7 @@ impl Member {
         let count = self.held.len();
         for index in (0..count).map(|i| (self.turn + i) % count) {
             let held = &mut self.held[index];
-            if self.cold.as_ref().is_some_and(|cold| cold.lease == held.lease.id) {
+            if held.paused || self.cold.as_ref().is_some_and(|cold| cold.lease == held.lease.id) {
                 continue;
             }
             let fetched = fetch_hot(engine, &held.partition, held.at, u64::MAX, self.limits);
@@ -191,7 +192,7 @@ impl Member {
     /// What a read from the engine brought, if it is still wanted.
     fn resumed(&mut self, read: Thawed) -> Result<Option<Delivery>, LogError> {
         let (lease, from, fetched) = read;
-        let wanted = |held: &Held| held.lease.id == lease && held.at == from;
+        let wanted = |held: &Held| held.lease.id == lease && held.at == from && !held.paused;
         let Some(index) = self.held.iter().position(wanted) else { return Ok(None) };
         match fetched? {
             Fetched::Gone(start) => Ok(Some(self.gap(index, start))),
@@ -252,6 +253,18 @@ impl SubscriptionDriver for Member {
         let write = self.moving(positions)?;
         self.log.core().write(write).await?;
         Ok(())
+    }
+
+    fn pause(&mut self, lease: &Lease) {
+        if let Some(held) = self.held.iter_mut().find(|held| held.lease == *lease) {
+            held.paused = true;
+        }
+    }
+
+    fn resume(&mut self, lease: &Lease, at: Position) {
+        if let Some(held) = self.held.iter_mut().find(|held| held.lease == *lease && held.paused) {
+            (held.paused, held.at) = (false, at);
+        }
     }
 
     async fn into_transactional(

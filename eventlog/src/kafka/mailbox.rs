@@ -5,7 +5,7 @@
 //! beyond them is bounded by one round of polling.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{assignment::Prepared, leases::Leases};
-use crate::{Delivery, Lease, LogError};
+use crate::{Delivery, Lease, LogError, Position};
 
 /// What the poll thread is told to do.
 pub(super) enum Command {
@@ -21,6 +21,10 @@ pub(super) enum Command {
     Prepared(Vec<Prepared>),
     /// Give out anew what was lost with a transaction.
     Rewind,
+    /// Read no more under a lease.
+    Pause(Lease),
+    /// Read on under a paused lease, from a position.
+    Resume(Lease, Position),
     /// Leave the group and end; says when it has.
     Close(Option<oneshot::Sender<()>>),
 }
@@ -40,6 +44,8 @@ struct State {
     data: VecDeque<(Delivery, usize)>,
     bytes: usize,
     records: usize,
+    /// Leases whose records nobody takes now.
+    paused: HashSet<u64>,
     commands: VecDeque<Command>,
     ended: Option<LogError>,
 }
@@ -89,11 +95,12 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
-    /// Records, or a gap; dropped when their lease has ended. `bytes` is what they take.
+    /// Records, or a gap; dropped when their lease has ended or is paused. `bytes` is what they take.
     pub fn push(&self, leases: &Leases, delivery: Delivery, bytes: usize) {
         let mut state = self.lock();
         // Under the lock: whoever ends a lease calls `forget` after fencing it.
-        if lease_of(&delivery).is_none_or(|lease| !leases.is_live(lease)) {
+        let wanted = |lease: &Lease| leases.is_live(lease) && !state.paused.contains(&lease.id);
+        if !lease_of(&delivery).is_some_and(wanted) {
             return;
         }
         state.bytes += bytes;
@@ -106,14 +113,25 @@ impl Mailbox {
     /// Drops what waits under these leases.
     pub fn forget(&self, leases: &[Lease]) {
         let mut state = self.lock();
-        for (delivery, bytes) in std::mem::take(&mut state.data) {
-            if lease_of(&delivery).is_some_and(|lease| leases.contains(lease)) {
-                state.release(&delivery, bytes);
-            } else {
-                state.data.push_back((delivery, bytes));
-            }
-        }
+        state.drop_data(leases);
+        state.paused.retain(|id| leases.iter().all(|lease| lease.id != *id));
         self.changed.notify_all();
+    }
+
+    /// Drops what waits under a lease, and what comes until the pause has ended.
+    pub fn pause(&self, leases: &Leases, lease: &Lease) {
+        let mut state = self.lock();
+        if leases.is_live(lease) {
+            state.drop_data(std::slice::from_ref(lease));
+            state.paused.insert(lease.id);
+            state.commands.push_back(Command::Pause(lease.clone()));
+            self.changed.notify_all();
+        }
+    }
+
+    /// For the poll thread, once nothing from before the pause can come any more; whether the lease was paused.
+    pub fn end_pause(&self, lease: &Lease) -> bool {
+        self.lock().paused.remove(&lease.id)
     }
 
     /// Revocations of these leases that were not taken yet came too late.
@@ -174,6 +192,16 @@ impl Mailbox {
 }
 
 impl State {
+    fn drop_data(&mut self, leases: &[Lease]) {
+        for (delivery, bytes) in std::mem::take(&mut self.data) {
+            if lease_of(&delivery).is_some_and(|lease| leases.contains(lease)) {
+                self.release(&delivery, bytes);
+            } else {
+                self.data.push_back((delivery, bytes));
+            }
+        }
+    }
+
     fn release(&mut self, delivery: &Delivery, bytes: usize) {
         self.bytes -= bytes;
         self.records -= records_of(delivery);
@@ -234,6 +262,34 @@ mod tests {
         let Delivery::Batch(next) = mailbox.next().await.unwrap() else { panic!() };
         assert_eq!(next.lease, live);
         assert!(mailbox.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn records_of_a_paused_lease_arrive_only_after_the_pause() {
+        let (leases, paused, other) = two();
+        let mailbox = Mailbox::new(100, 100);
+        mailbox.push(&leases, batch(&paused, 1), 60);
+        mailbox.push(&leases, batch(&other, 1), 60);
+        mailbox.pause(&leases, &paused);
+        assert!(mailbox.has_room());
+        mailbox.push(&leases, batch(&paused, 2), 60);
+        let Delivery::Batch(next) = mailbox.next().await.unwrap() else { panic!() };
+        assert_eq!(next.lease, other);
+        assert!(mailbox.take().is_none());
+        assert!(mailbox.end_pause(&paused) && !mailbox.end_pause(&paused));
+        mailbox.push(&leases, batch(&paused, 1), 60);
+        assert!(matches!(mailbox.take(), Some(Ok(Delivery::Batch(_)))));
+    }
+
+    #[test]
+    fn a_pause_ends_with_its_lease() {
+        let (leases, lease, _) = two();
+        let mailbox = Mailbox::new(100, 100);
+        mailbox.pause(&leases, &lease);
+        leases.fence([&lease]);
+        mailbox.forget(std::slice::from_ref(&lease));
+        mailbox.pause(&leases, &lease);
+        assert!(!mailbox.end_pause(&lease));
     }
 
     #[tokio::test]

@@ -161,6 +161,12 @@ impl Poller {
                 match command {
                     Command::Prepared(prepared) => self.tell(prepared),
                     Command::Rewind => self.rewind(),
+                    Command::Pause(lease) => self.pause(&lease),
+                    Command::Resume(lease, at) => {
+                        if self.shared.mailbox.end_pause(&lease) {
+                            self.start(lease, at, None);
+                        }
+                    }
                     Command::Close(told) => {
                         self.close();
                         return told;
@@ -237,8 +243,24 @@ impl Poller {
         let wanted = start(given, assignment.committed, log_start);
         let gone = wanted < log_start;
         let gap = gone.then(|| Gap { lease: lease.clone(), from: wanted, to: log_start });
-        let until = Instant::now() + SEEK;
-        self.seeks.push(Seek { lease, at: wanted.max(log_start), gap, until });
+        self.start(lease, wanted.max(log_start), gap);
+    }
+
+    fn start(&mut self, lease: Lease, at: Position, gap: Option<Gap>) {
+        self.seeks.push(Seek { lease, at, gap, until: Instant::now() + SEEK });
+    }
+
+    /// Reads no more under a lease. Its batch is empty: commands are taken between two rounds of polling.
+    fn pause(&mut self, lease: &Lease) {
+        self.readers.retain(|reader| reader.lease != *lease);
+        self.seeks.retain(|seek| seek.lease != *lease);
+        self.last = 0;
+        if !self.shared.leases.is_live(lease) {
+            return; // the partition may be read under another lease already
+        }
+        if let Err(error) = self.consumer.pause(&list([(lease, Offset::Invalid)])) {
+            tracing::warn!(error = errors::tell(&error), "a partition could not be paused");
+        }
     }
 
     /// Starts reading where it was answered.

@@ -70,6 +70,14 @@ impl SubscriptionDriver for Subscription {
         committed.unwrap_or_else(|_| Err(LogError::Retry("the commit was given up".into())))
     }
 
+    fn pause(&mut self, lease: &Lease) {
+        self.0.0.mailbox.pause(&self.0.0.leases, lease);
+    }
+
+    fn resume(&mut self, lease: &Lease, at: Position) {
+        self.0.0.mailbox.command(Command::Resume(lease.clone(), at));
+    }
+
     async fn into_transactional(
         self: Box<Self>,
         id: Arc<str>,

@@ -142,6 +142,14 @@ impl SubscriptionDriver for Member<Subscription> {
         self.inner.commit(positions).await
     }
 
+    fn pause(&mut self, lease: &Lease) {
+        self.inner.pause(lease);
+    }
+
+    fn resume(&mut self, lease: &Lease, at: Position) {
+        self.inner.resume(lease, at);
+    }
+
     async fn into_transactional(
         self: Box<Self>,
         id: Arc<str>,
