@@ -296,13 +296,7 @@ impl Schema<'_> {
     ) -> Result<QueryResult, Failed> {
         let what = statement.contents.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
         let answer = self.client.session.query_unpaged(timed(statement), values).await;
-        answer.map_err(|error| Failed {
-            error: told(&what, &error),
-            unknown: matches!(
-                error,
-                ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))
-            ),
-        })
+        answer.map_err(|error| Failed { error: told(&what, &error), unknown: is_unknown(&error) })
     }
 }
 
@@ -322,6 +316,20 @@ impl From<StoreError> for Failed {
 impl From<Failed> for StoreError {
     fn from(failed: Failed) -> Self {
         failed.error
+    }
+}
+
+/// Whether a node does not know a table, or, as Cassandra for a moment, knows it and has not opened it.
+fn is_unknown(error: &ExecutionError) -> bool {
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, said)) => {
+            match error {
+                DbError::Invalid => true,
+                DbError::ServerError => said.contains("Unknown CF "),
+                _ => false,
+            }
+        }
+        _ => false,
     }
 }
 
@@ -431,6 +439,17 @@ mod tests {
     use super::*;
 
     const DAY: u64 = 86_400;
+
+    #[test]
+    fn a_table_that_is_listed_and_not_opened_yet_is_unknown() {
+        let answer = |error, said: &str| {
+            ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, said.into()))
+        };
+        let opening = "java.lang.IllegalArgumentException: Unknown CF eaff5120-ed9f-11f1";
+        assert!(is_unknown(&answer(DbError::ServerError, opening)));
+        assert!(is_unknown(&answer(DbError::Invalid, "table layout does not exist")));
+        assert!(!is_unknown(&answer(DbError::ServerError, "java.lang.OutOfMemoryError")));
+    }
 
     #[test]
     fn a_row_lives_through_at_most_fifty_windows() {
