@@ -14,6 +14,9 @@ use crate::{
     window::{Before, Window},
 };
 
+/// So many partitions are looked at side by side, in the log and in the store.
+pub(crate) const LOOKS: usize = 8;
+
 /// All that a partition's task needs to begin.
 #[derive(Debug)]
 pub(crate) struct Start {

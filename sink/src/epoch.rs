@@ -5,8 +5,9 @@
 //! the epoch is judged before anything else that an assignment brings.
 
 use eventlog::{Log, TopicInfo};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::{SinkError, retry::Patient, store::TopicEpoch};
+use crate::{SinkError, assignment::LOOKS, retry::Patient, store::TopicEpoch};
 
 /// The epoch to work in; begins the first, and the next one when the log went backwards.
 pub(crate) async fn current(
@@ -46,15 +47,15 @@ async fn backwards(
     {
         return Ok(Some("the topic was deleted and made again".into()));
     }
-    for partition in 0..info.partitions {
+    let look = async |partition| {
         let state = patient.partition(&info.name, known.epoch, partition).await?;
         let bounds = patient.log(|| log.bounds(&info.name, partition)).await?;
-        if bounds.end < state.stored_to {
-            return Ok(Some(format!(
-                "partition {partition} ends at {}, and the store has it up to {}",
-                bounds.end, state.stored_to
-            )));
-        }
-    }
-    Ok(None)
+        let backwards = (bounds.end < state.stored_to).then(|| {
+            let (end, stored_to) = (bounds.end, state.stored_to);
+            format!("partition {partition} ends at {end}, and the store has it up to {stored_to}")
+        });
+        Ok(backwards)
+    };
+    let found = stream::iter(0..info.partitions).map(look).buffered(LOOKS);
+    found.try_filter_map(|why| std::future::ready(Ok(why))).boxed().try_next().await
 }

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub flush_rows: Histogram,
     /// Bytes of records that were read and are not in the store yet.
     pub pending_bytes: Family<PartitionLabels, Gauge>,
+    /// Partitions that are not read until their tasks have room for what was read.
+    pub paused: Gauge,
     /// Rollup rows written.
     pub rollup_rows: Counter,
     /// Calls of the store or the log that were made again.
@@ -88,6 +90,7 @@ impl Metrics {
             flush_seconds: Histogram::new(seconds),
             flush_rows: Histogram::new(rows),
             pending_bytes: Family::default(),
+            paused: Gauge::default(),
             rollup_rows: Counter::default(),
             retries: Counter::default(),
             visible_seconds: Family::default(),
@@ -116,6 +119,11 @@ impl Metrics {
             "Bytes read and not yet stored",
             Unit::Bytes,
             m.pending_bytes.clone(),
+        );
+        r.register(
+            "penstock_sink_paused_partitions",
+            "Partitions whose reading waits until what was read is worked on",
+            m.paused.clone(),
         );
         r.register("penstock_sink_rollup_rows", "Rollup rows written", m.rollup_rows.clone());
         r.register("penstock_sink_retries", "Calls made again", m.retries.clone());

@@ -71,6 +71,16 @@ pub(crate) enum Input {
     Gap(Gap),
 }
 
+impl Input {
+    /// The position after it.
+    pub(crate) fn next(&self) -> Position {
+        match self {
+            Self::Batch(batch) => batch.next,
+            Self::Gap(gap) => gap.to,
+        }
+    }
+}
+
 /// How a task is told to end.
 pub(crate) struct Ends {
     /// It is to write what it has.

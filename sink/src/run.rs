@@ -6,7 +6,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use eventlog::{Assigned, Delivery, Lease, Log, LogError, Position, Revocation, Subscription};
+use eventlog::{
+    Assigned, Assignment, Delivery, Lease, Log, LogError, Position, Revocation, Subscription,
+};
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    future::BoxFuture,
+    stream::{self, FuturesUnordered},
+};
 use schemas::{Codec, topics};
 use service::{config::SinkConfig, health::Part};
 use tokio::{
@@ -17,7 +24,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    SinkError, assignment,
+    SinkError,
+    assignment::{self, LOOKS},
     board::Board,
     epoch,
     fold::Plan,
@@ -31,6 +39,9 @@ use crate::{
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
 /// Batches that wait for a partition's task.
 const INPUTS: usize = 2;
+/// All reading waits this long for a task that has no room, before its partition is paused: that throws away
+/// what was read ahead.
+const BEHIND: Duration = Duration::from_millis(500);
 /// How long a task may take to write what it has when its lease is revoked.
 const REVOKE_WITHIN: Duration = Duration::from_secs(5);
 /// The same at the end; the process has a deadline of its own around it.
@@ -119,7 +130,8 @@ impl Sink {
             subscription,
             tasks: JoinSet::new(),
             leases: HashMap::new(),
-            stash: None,
+            rooms: FuturesUnordered::new(),
+            behind: None,
             epoch: None,
         };
         tokio::select! {
@@ -155,15 +167,24 @@ struct Running {
     /// Each answers its lease's id.
     tasks: JoinSet<(u64, Result<(), SinkError>)>,
     leases: HashMap<u64, Held>,
-    /// An input whose task has no room: nothing is read until it has.
-    stash: Option<(u64, Input)>,
+    /// Answer when a task has room for what was set aside for it.
+    rooms: FuturesUnordered<BoxFuture<'static, (u64, Room)>>,
+    /// The lease that all reading waits for, and until when.
+    behind: Option<(u64, Instant)>,
     epoch: Option<u32>,
 }
+
+/// Without a permit the task has ended, and says why itself.
+type Room = Result<mpsc::OwnedPermit<Input>, mpsc::error::SendError<()>>;
 
 /// A lease and its task.
 struct Held {
     lease: Lease,
     inputs: mpsc::Sender<Input>,
+    /// What its task has no room for.
+    aside: Option<Input>,
+    /// It was paused, and its task has not caught up since: it is paused at once now.
+    slow: bool,
     finish: CancellationToken,
     /// Cancelled first where the partition is another's already: nothing new is begun.
     lost: CancellationToken,
@@ -175,20 +196,17 @@ impl Running {
         let mut commits = tokio::time::interval(COMMIT_EVERY);
         commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let waiting = self.waiting();
-            let blocked = waiting.is_some();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(ended) = self.tasks.join_next() => self.ended(ended)?,
-                _ = commits.tick() => self.commit().await?,
-                permit = room(waiting), if blocked => {
-                    // Without a permit the task has ended, and says why itself.
-                    if let (Some((_, input)), Ok(permit)) = (self.stash.take(), permit) {
-                        permit.send(input);
-                    }
+                _ = commits.tick() => {
+                    self.show();
+                    self.commit().await?;
                 }
-                delivery = self.subscription.next(), if !blocked => match delivery {
+                Some((id, room)) = self.rooms.next() => self.room(id, room),
+                id = past(self.behind), if self.behind.is_some() => self.pause(id),
+                delivery = self.subscription.next(), if self.behind.is_none() => match delivery {
                     Ok(delivery) => tokio::select! {
                         () = shutdown.cancelled() => break,
                         done = self.handle(delivery) => done?,
@@ -206,14 +224,11 @@ impl Running {
         self.subscription.close().await.map_err(SinkError::Log)
     }
 
-    /// The channel that the stashed input waits for.
-    fn waiting(&mut self) -> Option<mpsc::Sender<Input>> {
-        let (id, _) = self.stash.as_ref()?;
-        let inputs = self.leases.get(id).map(|held| held.inputs.clone());
-        if inputs.is_none() {
-            self.stash = None; // its lease ended
-        }
-        inputs
+    fn show(&self) {
+        let waited_for = self.behind.map(|(id, _)| id);
+        let is_paused = |id: &u64, held: &Held| held.aside.is_some() && Some(*id) != waited_for;
+        let paused = self.leases.iter().filter(|(id, held)| is_paused(id, held)).count();
+        self.context.patient.metrics.paused.set(paused as i64);
     }
 
     async fn handle(&mut self, delivery: Delivery) -> Result<(), SinkError> {
@@ -232,10 +247,39 @@ impl Running {
     }
 
     fn pass(&mut self, id: u64, input: Input) {
-        let Some(held) = self.leases.get(&id) else { return };
+        let Some(held) = self.leases.get_mut(&id) else { return };
+        held.slow &= held.inputs.capacity() < INPUTS;
         if let Err(mpsc::error::TrySendError::Full(input)) = held.inputs.try_send(input) {
-            self.stash = Some((id, input));
+            held.aside = Some(input);
+            let inputs = held.inputs.clone();
+            self.rooms.push(Box::pin(async move { (id, inputs.reserve_owned().await) }));
+            if held.slow {
+                self.pause(id);
+            } else {
+                self.behind = Some((id, Instant::now() + BEHIND));
+            }
         }
+    }
+
+    /// Goes on without a partition whose task takes nothing: it may fold all history into a new rollup, or wait for
+    /// a store that refuses it alone.
+    fn pause(&mut self, id: u64) {
+        self.behind = None;
+        if let Some(held) = self.leases.get_mut(&id) {
+            held.slow = true;
+            self.subscription.pause(&held.lease);
+        }
+    }
+
+    /// A task has room again.
+    fn room(&mut self, id: u64, room: Room) {
+        let paused = self.behind.take_if(|(behind, _)| *behind == id).is_none();
+        let (Some(held), Ok(permit)) = (self.leases.get_mut(&id), room) else { return };
+        let Some(input) = held.aside.take() else { return };
+        if paused {
+            self.subscription.resume(&held.lease, input.next());
+        }
+        permit.send(input);
     }
 
     async fn assigned(&mut self, assigned: Assigned) -> Result<(), SinkError> {
@@ -248,30 +292,21 @@ impl Running {
         }
         self.epoch = Some(epoch.epoch);
         context.patient.metrics.epoch.set(i64::from(epoch.epoch));
-        let mut answers = Vec::with_capacity(assigned.partitions.len());
-        let mut begun = Vec::with_capacity(assigned.partitions.len());
-        for assignment in &assigned.partitions {
-            let start = assignment::start(
-                &context.patient,
-                &context.log,
-                assignment.clone(),
-                epoch,
-                &context.config,
-                now,
-            )
-            .await?;
-            let lease = &assignment.lease;
+        let start = |assignment: &Assignment| {
+            let (patient, log, config) = (&context.patient, &context.log, &context.config);
+            assignment::start(patient, log, assignment.clone(), epoch, config, now)
+        };
+        let starts = stream::iter(&assigned.partitions).map(start).buffered(LOOKS);
+        let starts: Vec<_> = starts.try_collect().await?;
+        let answers = starts.iter().map(|start| start.begin.answer).collect();
+        for start in starts {
             tracing::info!(
-                partition = lease.partition,
+                partition = start.assignment.lease.partition,
                 epoch = epoch.epoch,
                 read_from = start.begin.read,
                 work_from = start.begin.work,
                 "partition assigned"
             );
-            answers.push(start.begin.answer);
-            begun.push(start);
-        }
-        for start in begun {
             self.spawn(start);
         }
         assigned.start_at(answers);
@@ -286,7 +321,8 @@ impl Running {
         let task = partition::run(self.context.clone(), start, receiver, ends);
         let id = lease.id;
         let abort = self.tasks.spawn(async move { (id, task.await) });
-        self.leases.insert(id, Held { lease, inputs, finish, lost, abort });
+        let (aside, slow) = (None, false);
+        self.leases.insert(id, Held { lease, inputs, aside, slow, finish, lost, abort });
     }
 
     async fn revoked(&mut self, revocation: Revocation) -> Result<(), SinkError> {
@@ -391,11 +427,13 @@ impl Running {
     }
 }
 
-async fn room(
-    inputs: Option<mpsc::Sender<Input>>,
-) -> Result<mpsc::OwnedPermit<Input>, mpsc::error::SendError<()>> {
-    match inputs {
-        Some(inputs) => inputs.reserve_owned().await,
+/// Answers the lease once its time has passed.
+async fn past(behind: Option<(u64, Instant)>) -> u64 {
+    match behind {
+        Some((id, until)) => {
+            tokio::time::sleep_until(until).await;
+            id
+        }
         None => std::future::pending().await,
     }
 }

@@ -30,6 +30,8 @@ pub enum Fault {
 pub struct Faulty {
     pub inner: Store,
     pub fault: Fault,
+    /// Only of this partition, if it is named.
+    pub partition: Option<u32>,
     /// Writes that go well before it.
     pub well: AtomicU32,
     /// Writes that it happens to.
@@ -40,13 +42,19 @@ pub struct Faulty {
 
 impl Faulty {
     pub fn new(inner: Store, fault: Fault, well: u32, times: u32) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            fault,
-            well: well.into(),
-            times: times.into(),
-            happened: AtomicU32::new(0),
-        })
+        Arc::new(Self::well_and_times(inner, fault, well, times))
+    }
+
+    /// One that always fails, but only on writes of a partition.
+    pub fn of(partition: u32, inner: Store, fault: Fault) -> Arc<Self> {
+        let faulty = Self::well_and_times(inner, fault, 0, u32::MAX);
+        Arc::new(Self { partition: Some(partition), ..faulty })
+    }
+
+    fn well_and_times(inner: Store, fault: Fault, well: u32, times: u32) -> Self {
+        let happened = AtomicU32::new(0);
+        let (well, times) = (well.into(), times.into());
+        Self { inner, fault, partition: None, well, times, happened }
     }
 
     pub fn happened(&self) -> u32 {
@@ -64,7 +72,8 @@ impl Faulty {
 #[async_trait]
 impl StoreDriver for Faulty {
     async fn write(&self, flush: Arc<Flush>) -> Result<(), StoreError> {
-        if flush.events.is_empty() || !self.is_due() {
+        let other = self.partition.is_some_and(|partition| partition != flush.partition);
+        if flush.events.is_empty() || other || !self.is_due() {
             return self.inner.write(flush).await;
         }
         let again = || Err(StoreError::Retry("a fault".into()));

@@ -8,6 +8,7 @@ mod faults;
 mod histories;
 mod holes;
 mod model;
+mod stalls;
 mod world;
 
 /// Whether the store ages rows by the clock that the tests give it.

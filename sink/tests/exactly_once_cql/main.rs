@@ -17,6 +17,8 @@ mod histories;
 mod holes;
 #[path = "../exactly_once/model.rs"]
 mod model;
+#[path = "../exactly_once/stalls.rs"]
+mod stalls;
 #[path = "../exactly_once/world.rs"]
 mod world;
 
