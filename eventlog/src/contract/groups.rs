@@ -240,6 +240,14 @@ pub async fn a_paused_partition_holds_up_no_other_and_loses_nothing(h: &impl Har
     };
     assert_eq!((of(&paused), of(&other)), (vec!["c".into(), "d".into()], vec!["f".into()]));
     append_all(&log, &topic, [record(&paused, "g")]).await;
-    assert_eq!(texts(&member.records(1).await.0), ["g"]);
+    let (records, positions) = member.records(1).await;
+    assert_eq!(texts(&records), ["g"]);
+    let (lease, at) = &positions[0];
+    append_all(&log, &topic, [record(&paused, "h")]).await;
+    for _ in 0..3 {
+        member.pause(lease);
+        member.resume(lease, *at);
+    }
+    assert_eq!(texts(&member.records(1).await.0), ["h"]);
     member.expect_silence().await;
 }

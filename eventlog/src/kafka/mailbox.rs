@@ -5,7 +5,7 @@
 //! beyond them is bounded by one round of polling.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,8 +23,8 @@ pub(super) enum Command {
     Rewind,
     /// Read no more under a lease.
     Pause(Lease),
-    /// Read on under a paused lease, from a position.
-    Resume(Lease, Position),
+    /// Read on under a lease, from a position, if the pause of this number is still its last.
+    Resume(Lease, Position, u64),
     /// Leave the group and end; says when it has.
     Close(Option<oneshot::Sender<()>>),
 }
@@ -44,8 +44,9 @@ struct State {
     data: VecDeque<(Delivery, usize)>,
     bytes: usize,
     records: usize,
-    /// Leases whose records nobody takes now.
-    paused: HashSet<u64>,
+    /// Leases whose records nobody takes now, each with the number of its pause.
+    paused: HashMap<u64, u64>,
+    pauses: u64,
     commands: VecDeque<Command>,
     ended: Option<LogError>,
 }
@@ -99,7 +100,7 @@ impl Mailbox {
     pub fn push(&self, leases: &Leases, delivery: Delivery, bytes: usize) {
         let mut state = self.lock();
         // Under the lock: whoever ends a lease calls `forget` after fencing it.
-        let wanted = |lease: &Lease| leases.is_live(lease) && !state.paused.contains(&lease.id);
+        let wanted = |lease: &Lease| leases.is_live(lease) && !state.paused.contains_key(&lease.id);
         if !lease_of(&delivery).is_some_and(wanted) {
             return;
         }
@@ -114,7 +115,7 @@ impl Mailbox {
     pub fn forget(&self, leases: &[Lease]) {
         let mut state = self.lock();
         state.drop_data(leases);
-        state.paused.retain(|id| leases.iter().all(|lease| lease.id != *id));
+        state.paused.retain(|id, _| leases.iter().all(|lease| lease.id != *id));
         self.changed.notify_all();
     }
 
@@ -123,15 +124,32 @@ impl Mailbox {
         let mut state = self.lock();
         if leases.is_live(lease) {
             state.drop_data(std::slice::from_ref(lease));
-            state.paused.insert(lease.id);
+            state.pauses += 1;
+            let number = state.pauses;
+            state.paused.insert(lease.id, number);
             state.commands.push_back(Command::Pause(lease.clone()));
             self.changed.notify_all();
         }
     }
 
-    /// For the poll thread, once nothing from before the pause can come any more; whether the lease was paused.
-    pub fn end_pause(&self, lease: &Lease) -> bool {
-        self.lock().paused.remove(&lease.id)
+    /// Has a paused lease read on from a position.
+    pub fn resume(&self, lease: &Lease, at: Position) {
+        let mut state = self.lock();
+        if let Some(&number) = state.paused.get(&lease.id) {
+            state.commands.push_back(Command::Resume(lease.clone(), at, number));
+            self.changed.notify_all();
+        }
+    }
+
+    /// For the poll thread, once nothing from before the pause can come any more. Whether that was the lease's
+    /// last pause.
+    pub fn end_pause(&self, lease: &Lease, number: u64) -> bool {
+        let mut state = self.lock();
+        let last = state.paused.get(&lease.id) == Some(&number);
+        if last {
+            state.paused.remove(&lease.id);
+        }
+        last
     }
 
     /// Revocations of these leases that were not taken yet came too late.
@@ -276,7 +294,11 @@ mod tests {
         let Delivery::Batch(next) = mailbox.next().await.unwrap() else { panic!() };
         assert_eq!(next.lease, other);
         assert!(mailbox.take().is_none());
-        assert!(mailbox.end_pause(&paused) && !mailbox.end_pause(&paused));
+        let first = resumed(&mailbox, &paused);
+        mailbox.pause(&leases, &paused);
+        let second = resumed(&mailbox, &paused);
+        assert!(!mailbox.end_pause(&paused, first), "it was paused again");
+        assert!(mailbox.end_pause(&paused, second) && !mailbox.end_pause(&paused, second));
         mailbox.push(&leases, batch(&paused, 1), 60);
         assert!(matches!(mailbox.take(), Some(Ok(Delivery::Batch(_)))));
     }
@@ -289,7 +311,17 @@ mod tests {
         leases.fence([&lease]);
         mailbox.forget(std::slice::from_ref(&lease));
         mailbox.pause(&leases, &lease);
-        assert!(!mailbox.end_pause(&lease));
+        mailbox.resume(&lease, 0);
+        assert!(mailbox.commands().iter().all(|command| matches!(command, Command::Pause(_))));
+    }
+
+    /// The number of the pause that is to end.
+    fn resumed(mailbox: &Mailbox, lease: &Lease) -> u64 {
+        mailbox.resume(lease, 0);
+        match mailbox.commands().pop_back() {
+            Some(Command::Resume(_, 0, number)) => number,
+            _ => panic!("it is paused"),
+        }
     }
 
     #[tokio::test]

@@ -150,7 +150,15 @@ struct Seek {
     lease: Lease,
     at: Position,
     gap: Option<Gap>,
+    /// As of its reader.
+    proven: bool,
     until: Instant,
+}
+
+impl Seek {
+    fn new(lease: Lease, at: Position) -> Self {
+        Self { lease, at, gap: None, proven: false, until: Instant::now() + SEEK }
+    }
 }
 
 impl Poller {
@@ -162,9 +170,9 @@ impl Poller {
                     Command::Prepared(prepared) => self.tell(prepared),
                     Command::Rewind => self.rewind(),
                     Command::Pause(lease) => self.pause(&lease),
-                    Command::Resume(lease, at) => {
-                        if self.shared.mailbox.end_pause(&lease) {
-                            self.start(lease, at, None);
+                    Command::Resume(lease, at, pause) => {
+                        if self.shared.mailbox.end_pause(&lease, pause) {
+                            self.seeks.push(Seek { proven: true, ..Seek::new(lease, at) });
                         }
                     }
                     Command::Close(told) => {
@@ -243,11 +251,7 @@ impl Poller {
         let wanted = start(given, assignment.committed, log_start);
         let gone = wanted < log_start;
         let gap = gone.then(|| Gap { lease: lease.clone(), from: wanted, to: log_start });
-        self.start(lease, wanted.max(log_start), gap);
-    }
-
-    fn start(&mut self, lease: Lease, at: Position, gap: Option<Gap>) {
-        self.seeks.push(Seek { lease, at, gap, until: Instant::now() + SEEK });
+        self.seeks.push(Seek { gap, ..Seek::new(lease, wanted.max(log_start)) });
     }
 
     /// Reads no more under a lease. Its batch is empty: commands are taken between two rounds of polling.
@@ -276,12 +280,12 @@ impl Poller {
         let wanted: Vec<_> = self.seeks.iter().map(|seek| (seek.lease.clone(), seek.at)).collect();
         let started = self.resume(&wanted);
         for seek in self.seeks.extract_if(.., |seek| started.contains(&seek.lease)) {
-            let Seek { lease, at, gap, .. } = seek;
+            let Seek { lease, at, gap, proven, .. } = seek;
             tracing::debug!(group = %self.shared.group, partition = lease.partition, at, "reads");
             if let Some(gap) = gap {
                 report(&self.shared, gap);
             }
-            let (batch, ended, proven) = (Builder::default(), false, false);
+            let (batch, ended) = (Builder::default(), false);
             self.readers.push(Reader { lease, batch, ended, next: at, delivered: at, proven });
         }
         if self.seeks.iter().any(|seek| seek.until <= Instant::now()) {

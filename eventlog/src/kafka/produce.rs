@@ -188,10 +188,11 @@ impl Producer {
 
     /// Hands over all that waits, and waits until it is delivered, for a time.
     fn drain(&self) {
-        let _giving = locked(&self.giving);
+        let giving = locked(&self.giving);
         for burst in self.deliveries().lanes.rest() {
             self.give(burst);
         }
+        drop(giving); // the task that hands over finds nothing more
         if self.native().in_flight_count() > 0
             && let Err(error) = self.native().flush(DRAIN)
         {

@@ -120,11 +120,12 @@ impl Callbacks {
                 shared.core.clients.options.metrics.lost_leases.inc_by(leases.len() as u64);
                 shared.leases.fence(&leases);
                 shared.mailbox.turn_lost(&leases);
-                return;
+                break;
             }
             thread::sleep(Duration::from_millis(1));
         }
         shared.leases.fence(&leases);
+        shared.mailbox.forget(&leases); // the owner may have paused one meanwhile
     }
 
     fn places(&self, list: &TopicPartitionList) -> Vec<Place> {

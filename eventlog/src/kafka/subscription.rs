@@ -75,7 +75,7 @@ impl SubscriptionDriver for Subscription {
     }
 
     fn resume(&mut self, lease: &Lease, at: Position) {
-        self.0.0.mailbox.command(Command::Resume(lease.clone(), at));
+        self.0.0.mailbox.resume(lease, at);
     }
 
     async fn into_transactional(

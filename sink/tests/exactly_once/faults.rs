@@ -57,6 +57,11 @@ impl Faulty {
         Self { inner, fault, partition: None, well, times, happened }
     }
 
+    /// From now on all goes well.
+    pub fn mend(&self) {
+        self.times.store(0, Ordering::SeqCst);
+    }
+
     pub fn happened(&self) -> u32 {
         self.happened.load(Ordering::SeqCst)
     }

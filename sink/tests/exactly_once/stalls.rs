@@ -1,5 +1,7 @@
 //! A partition that cannot be stored.
 
+use std::sync::Arc;
+
 use eventlog::partition_for;
 use schemas::{Data, topics};
 use sink::{Outcome, store::Store};
@@ -49,18 +51,22 @@ async fn others_are_stored(world: &World, running: &Running) {
     .await;
 }
 
+/// A sink whose first partition is refused, and is paused for it while the others are stored.
+async fn stalled(world: &World) -> (Arc<Faulty>, Running) {
+    append(world, 0..1_200).await;
+    let faulty = Faulty::of(0, world.store.clone(), Fault::RefusedBefore);
+    let store: Store = faulty.clone();
+    let running = world.start_on(store, &window(4_000_000), &[departures()]);
+    eventually("the partition is paused", async || running.metrics.paused.get() == 1).await;
+    append(world, 1_200..1_400).await;
+    others_are_stored(world, &running).await;
+    (faulty, running)
+}
+
 #[tokio::test]
 async fn a_partition_that_cannot_be_written_holds_up_neither_the_others_nor_the_group() {
     let world = World::new(4).await;
-    append(&world, 0..1_200).await;
-    let faulty = Faulty::of(0, world.store.clone(), Fault::RefusedBefore);
-    let store: Store = faulty.clone();
-    let first = world.start_on(store, &window(4_000_000), &[departures()]);
-    others_are_stored(&world, &first).await;
-    append(&world, 1_200..1_400).await;
-    others_are_stored(&world, &first).await;
-    assert!(faulty.happened() > 0);
-
+    let (_, first) = stalled(&world).await;
     let mut second = world.start(&window(4_000_000), &[departures()]);
     let mut next = 1_400;
     eventually("the second sink has partitions of its own", async || {
@@ -72,5 +78,18 @@ async fn a_partition_that_cannot_be_written_holds_up_neither_the_others_nor_the_
     first.crash().await;
     world.wait_stored(&mut second).await;
     second.stop().await;
+    found(&world).await.must_be(&expected(&world).await, "at the end");
+}
+
+#[tokio::test]
+async fn a_paused_partition_goes_on_where_it_was() {
+    let world = World::new(4).await;
+    let (faulty, mut running) = stalled(&world).await;
+    faulty.mend();
+    world.wait_stored(&mut running).await;
+    eventually("no partition is paused", async || running.metrics.paused.get() == 0).await;
+    append(&world, 1_400..1_500).await;
+    world.wait_stored(&mut running).await;
+    running.stop().await;
     found(&world).await.must_be(&expected(&world).await, "at the end");
 }

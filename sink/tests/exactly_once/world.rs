@@ -195,6 +195,8 @@ pub async fn open_log(
     let options = Options {
         clock: Clock::new(move || clock.load(Ordering::Relaxed)),
         retention_period: Duration::from_millis(20),
+        // Longer than any test waits: what is revoked must be given back.
+        revoke_deadline: Duration::from_secs(60),
         ..Options::default()
     };
     let log = eventlog::open(&format!("file:{}", path.display()), options).await.unwrap();
