@@ -49,6 +49,10 @@ const DELIVERED: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_micros(200);
 /// Offsets that were not taken by then are given up with their transaction.
 const OFFSETS: Duration = Duration::from_secs(10);
+/// As [`STEP`] and [`HUNG`], for offsets: the one call that is known to hang, when brokers have just come back, and what
+/// a processor then waits for.
+const OFFSETS_STEP: Duration = Duration::from_secs(3);
+const OFFSETS_HUNG: Duration = Duration::from_millis(4_500);
 /// The broker is still finishing a transaction when it has answered; asked too early, librdkafka
 /// waits for 20 ms.
 const BREATH: Duration = Duration::from_millis(3);
@@ -188,9 +192,9 @@ impl Outbox {
             let metadata = group()?;
             let positions = positions.clone();
             let call = move |producer: &Native| {
-                producer.send_offsets_to_transaction(&positions, &metadata, STEP)
+                producer.send_offsets_to_transaction(&positions, &metadata, OFFSETS_STEP)
             };
-            match self.call("send_offsets_to_transaction", call)? {
+            match self.call("send_offsets_to_transaction", OFFSETS_HUNG, call)? {
                 Ok(()) => return Ok(()),
                 Err(KafkaError::Transaction(error)) if error.is_retriable() => {
                     if Instant::now() >= until {
@@ -231,7 +235,7 @@ impl Outbox {
     ) -> Result<(), Failure> {
         let mut pause = Pause::default();
         loop {
-            match self.call(what, call)? {
+            match self.call(what, HUNG, call)? {
                 Ok(()) => return Ok(()),
                 Err(KafkaError::Transaction(error)) if error.is_retriable() => {
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -250,10 +254,11 @@ impl Outbox {
         }
     }
 
-    /// Makes a call, or leaves it behind. While no broker answers it may take as long as that lasts.
+    /// Makes a call, or leaves it behind after a time. While no broker answers it may take as long as that lasts.
     fn call(
         &self,
         what: &'static str,
+        hung: Duration,
         call: impl FnOnce(&Native) -> Result<(), KafkaError> + Send + 'static,
     ) -> Result<Result<(), KafkaError>, Failure> {
         let (done, answer) = mpsc::sync_channel(1);
@@ -275,7 +280,7 @@ impl Outbox {
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Err(broken("was not made")),
                 Err(mpsc::RecvTimeoutError::Timeout) => lived += asked.elapsed().min(TICK * 2),
             }
-            if lived >= HUNG && self.shared.core.clients.health.status().is_ok() {
+            if lived >= hung && self.shared.core.clients.health.status().is_ok() {
                 self.hangs.store(true, Ordering::Relaxed);
                 let hang = self.shared.hanging.fetch_add(1, Ordering::Relaxed) + 1;
                 tracing::warn!(group = %self.shared.group, call = what, hang,
